@@ -1,0 +1,64 @@
+"""The command line: ``monodon <noun> <verb>``; one module a noun, each loaded when it is named."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from monodon import __version__
+from monodon.errors import MonodonError
+
+#: noun → (module that has the Click group ``command``, one line of help).
+NOUNS = {
+    "cloud": ("monodon.cli.cloud", "Run the embedded cloud."),
+    "nucleus": ("monodon.cli.nucleus", "Run the embedded nucleus."),
+    "component": ("monodon.cli.component", "Build and publish components."),
+    "fleet": ("monodon.cli.fleet", "Provision, deploy to and watch a fleet."),
+    "demo": ("monodon.cli.demo", "The whole loop on this machine: package, deploy, classify, keep."),
+}
+
+
+class Nouns(click.Group):
+    """A group that imports a noun's module only when it is called or its own help is asked for."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(NOUNS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in NOUNS:
+            return None
+        command: click.Command = import_module(NOUNS[name][0]).command
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, (_, help_line) in NOUNS.items()])
+
+
+@click.group(cls=Nouns, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="monodon")
+def monodon() -> None:
+    """Greengrass components from a laptop to a fleet."""
+
+
+def main() -> None:
+    """Run the command line; exit 0 done, 1 a MonodonError, 2 wrong usage (Click's own), 130 interrupted."""
+    try:
+        monodon(standalone_mode=False)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except MonodonError as error:
+        print_error(error)
+        sys.exit(1)
+
+
+def print_error(error: MonodonError) -> None:
+    """Print an error and its hint on stderr, a line each."""
+    click.echo(f"error: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"hint: {error.hint}", err=True)

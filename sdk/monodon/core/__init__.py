@@ -1,0 +1,1 @@
+"""What Monodon knows of Greengrass: values and functions, without files, sockets, clocks or tasks."""

@@ -1,0 +1,1 @@
+"""One person's laptop: a cloud and its devices, started and stopped together."""

@@ -1,0 +1,1 @@
+"""What operators do with boto3: provision, deploy, follow, look."""

@@ -1,0 +1,1 @@
+"""AWS event-stream RPC, the nucleus's end of it."""

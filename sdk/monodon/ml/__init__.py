@@ -1,0 +1,1 @@
+"""Seeing on a device."""

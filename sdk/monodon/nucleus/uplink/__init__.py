@@ -1,0 +1,1 @@
+"""What the nucleus asks of a cloud, and the ways there."""
