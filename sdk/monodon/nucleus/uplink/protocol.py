@@ -56,7 +56,7 @@ class DeploymentArrived:
 class DeploymentCanceled:
     """The cloud wants the deployments that came by one channel and are not yet applied canceled.
 
-    ``deployment_ids`` names those this session of the uplink has handed out and not yet seen reported in a final status.
+    ``deployment_ids`` names those that this uplink has handed out and not yet seen reported in a final status.
     """
 
     channel: Channel
@@ -68,7 +68,7 @@ Arrival = DeploymentArrived | DeploymentCanceled
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateRequest:
-    """Which version of one component shall the device take? ``requirements``: dependent → range, as the device sees it."""
+    """Which version of one component shall the device take? ``requirements`` maps each dependent to its range."""
 
     name: str
     local_version: str | None = None
@@ -156,7 +156,8 @@ class Uplink(Protocol):
         """Names of the thing groups that this device is in; None when nobody can tell now (use the last known)."""
 
     async def download(self, uri: str, arn: str | None, destination: Path, offset: int) -> None:
-        """Append an artifact's bytes from ``offset`` on to ``destination`` (``s3://…``, or ``greengrass:…`` of ``arn``).
+        """Append an artifact's bytes from ``offset`` on to ``destination``: of an ``s3://…`` URI, or of a
+        ``greengrass:…`` one that belongs to the component version ``arn``.
 
         Raises:
             DeploymentError: it is not there, or the device may not read it.
