@@ -202,14 +202,14 @@ def dependency_order(components: Target) -> tuple[ComponentName, ...]:
     Source: Greengrass nucleus, ``util/DependencyOrder.java``.
     """
     pending = sorted(components)
-    taken: list[ComponentName] = []
+    taken: dict[ComponentName, None] = {}
     while ready := [
         name
         for name in pending
         if all(other in taken or other not in components or other == name for other in components[name].dependencies)
     ]:
-        taken.extend(ready)
-        pending = [name for name in pending if name not in ready]
+        taken.update(dict.fromkeys(ready))
+        pending = [name for name in pending if name not in taken]
     return (*taken, *pending)
 
 
@@ -239,7 +239,8 @@ def _awaited(before: Installed, after: Installed, known: Collection[ComponentNam
 def _comparable(lifecycle: Mapping[str, Json]) -> dict[str, Json]:
     """The lifecycle with the keys that the device compares without case in lower case; environment names stay."""
     return {
-        step.lower(): _comparable_step(value) if step.lower() != "setenv" else value for step, value in lifecycle.items()
+        step.lower(): _comparable_step(value) if step.lower() != "setenv" else value
+        for step, value in lifecycle.items()
     }
 
 
