@@ -1,0 +1,265 @@
+"""What the backends keep: JSON records in SQLite and plain files in a folder; both survive restart and kill.
+
+The folder::
+
+    monodon-cloud.json   the mark: what this folder is, and its format
+    cloud.sqlite         records of every table, write-ahead logged; a commit is on the disk before it returns
+    blobs/               objects and parts as files, named by their writers; written whole, then renamed into place
+
+A record is changed on the event loop's thread. ``transaction`` nests; what should be seen by others only once it
+is durable (a notification, say) is handed to ``after_commit``.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from monodon.core.json import Json
+from monodon.errors import StateError
+
+FORMAT = 1
+MARK = "monodon-cloud.json"
+DATABASE = "cloud.sqlite"
+BLOBS = "blobs"
+LOCK = "cloud.lock"
+READY = "ready.json"
+
+_PAGE = 500
+#: Greater than every key that starts with the prefix before it.
+_LAST = chr(0x10FFFF)
+
+
+class Table:
+    """Records of one kind, by key; keys are in order of their code points."""
+
+    def __init__(self, store: "Store", name: str) -> None:
+        self._store = store
+        self._name = name
+
+    def get(self, key: str) -> dict[str, Json] | None:
+        """Return the record under ``key``, a copy of its own, or None."""
+        row = self._store.query("SELECT value FROM records WHERE kind = ? AND key = ?", (self._name, key)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def put(self, key: str, value: dict[str, Json]) -> None:
+        """Write ``value``, whole, under ``key``; durable on return unless a transaction is open."""
+        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+        with self._store.transaction():
+            self._store.query(
+                "INSERT INTO records (kind, key, value) VALUES (?, ?, ?) "
+                "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value",
+                (self._name, key, text),
+            )
+
+    def delete(self, key: str) -> bool:
+        """Forget ``key``; say whether it was there."""
+        with self._store.transaction():
+            return self._store.query("DELETE FROM records WHERE kind = ? AND key = ?", (self._name, key)).rowcount > 0
+
+    def items(self, prefix: str = "", *, after: str | None = None) -> Iterator[tuple[str, dict[str, Json]]]:
+        """Yield key and record of every key that starts with ``prefix``, in order; past ``after`` if it is given.
+
+        Records may be changed meanwhile: each page of them is read when it is reached.
+        """
+        last = after
+        while True:
+            rows = self._page("key, value", prefix, last)
+            for key, text in rows:
+                yield key, json.loads(text)
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1][0]
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Yield every key that starts with ``prefix``, in order, without reading the records."""
+        last: str | None = None
+        while True:
+            rows = self._page("key", prefix, last)
+            yield from (row[0] for row in rows)
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1][0]
+
+    def _page(self, columns: str, prefix: str, after: str | None) -> list[tuple[str, ...]]:
+        start, start_sign = (prefix, ">=") if after is None or after < prefix else (after, ">")
+        rows: list[tuple[str, ...]] = self._store.query(
+            f"SELECT {columns} FROM records WHERE kind = ? AND key {start_sign} ? AND key < ? "  # noqa: S608
+            "ORDER BY key LIMIT ?",
+            (self._name, start, prefix + _LAST, _PAGE),
+        ).fetchall()
+        return rows
+
+
+class Store:
+    """The state folder of one cloud; a context manager that closes it."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+        self.folder = folder
+        self.blobs = folder / BLOBS
+        self._connection = connection
+        self._depth = 0
+        self._after_commit: list[Callable[[], None]] = []
+
+    @classmethod
+    def open(cls, folder: Path) -> "Store":
+        """Open the state in ``folder``, which is made if it is new.
+
+        Raises:
+            StateError: the folder holds something else, state of another format, or a damaged state.
+        """
+        _claim(folder)
+        (folder / BLOBS).mkdir(mode=0o700, exist_ok=True)
+        try:
+            connection = sqlite3.connect(folder / DATABASE, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise _damaged(folder, str(error)) from error
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict != "ok":
+                raise _damaged(folder, str(verdict))
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS records (kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, "
+                "PRIMARY KEY (kind, key)) WITHOUT ROWID"
+            )
+            (folder / DATABASE).chmod(0o600)
+        except sqlite3.Error as error:
+            connection.close()
+            raise _damaged(folder, str(error)) from error
+        except StateError:
+            connection.close()
+            raise
+        return cls(folder, connection)
+
+    def table(self, name: str) -> Table:
+        """The records of one kind; nothing needs to be declared."""
+        return Table(self, name)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written inside is written together, or, after an exception, not at all.
+
+        Nests: an inner one that fails undoes its own writes alone. Never await inside.
+        """
+        outer = self._depth == 0
+        name = f"level{self._depth}"
+        waiting = len(self._after_commit)
+        self._connection.execute("BEGIN IMMEDIATE" if outer else f"SAVEPOINT {name}")
+        self._depth += 1
+        try:
+            yield
+        except BaseException:
+            self._depth -= 1
+            self._connection.execute("ROLLBACK" if outer else f"ROLLBACK TO {name}")
+            if not outer:
+                self._connection.execute(f"RELEASE {name}")
+            del self._after_commit[waiting:]
+            raise
+        self._depth -= 1
+        self._connection.execute("COMMIT" if outer else f"RELEASE {name}")
+        if outer:
+            callbacks, self._after_commit = self._after_commit, []
+            for callback in callbacks:
+                callback()
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once the open transaction is durable, never if it is undone; at once if none is open."""
+        if self._depth:
+            self._after_commit.append(callback)
+        else:
+            callback()
+
+    def query(self, statement: str, values: tuple[str | int, ...]) -> sqlite3.Cursor:
+        """Run one statement (for ``Table``)."""
+        return self._connection.execute(statement, values)
+
+    def close(self) -> None:
+        """Close the database; what was answered is on the disk already."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def write_whole(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Write a file so that it is there whole, on the disk, or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _claim(folder: Path) -> None:
+    """Check the folder's mark, or put one into a folder that is new."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        mark = folder / MARK
+        if mark.exists():
+            _check_mark(folder, mark.read_bytes())
+            return
+        others = sorted(path.name for path in folder.iterdir() if not _is_ours_before_the_mark(path.name))
+    except OSError as error:
+        raise StateError(
+            f"cannot use {folder} as the cloud's state folder: {error.strerror or error}",
+            hint="choose another folder with --state",
+        ) from error
+    if DATABASE in others:
+        raise _damaged(folder, f"{MARK} is missing")
+    if others:
+        raise StateError(
+            f"{folder} is not a state folder of the cloud: it holds {others[0]} and no {MARK}",
+            hint="choose an empty or a new folder with --state",
+        )
+    write_whole(mark, json.dumps({"kind": "monodon-cloud", "format": FORMAT}).encode() + b"\n")
+
+
+def _is_ours_before_the_mark(name: str) -> bool:
+    return name in {LOCK, READY} or name.endswith(".log") or (name.startswith(f".{MARK}.") and name.endswith(".part"))
+
+
+def _check_mark(folder: Path, text: bytes) -> None:
+    try:
+        mark = json.loads(text)
+        kind, version = mark["kind"], mark["format"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise _damaged(folder, f"{MARK} is not readable") from error
+    if kind != "monodon-cloud":
+        raise StateError(f"{folder} is not a state folder of the cloud: its mark says {kind!r}")
+    if version != FORMAT:
+        raise StateError(
+            f"the state in {folder} has format {version}; this version of Monodon reads format {FORMAT}",
+            hint="use the version that wrote it, or start with another folder (--state)",
+        )
+    if not (folder / DATABASE).exists() and (folder / BLOBS).is_dir() and any((folder / BLOBS).iterdir()):
+        raise _damaged(folder, f"{DATABASE} is missing")
+
+
+def _damaged(folder: Path, reason: str) -> StateError:
+    return StateError(
+        f"the cloud's state in {folder} is damaged: {reason}",
+        hint="restore the folder from a copy, or remove it and start anew",
+    )
