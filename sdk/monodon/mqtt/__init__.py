@@ -1,0 +1,48 @@
+"""MQTT 5 packets over the ``mqtt5`` codec: framing, limit, guard; pure. ``packets`` are values, ``codec`` the bytes."""
+
+from monodon.mqtt.codec import PROTOCOL_MAXIMUM_BYTES, REFUSE_OLD_VERSION, Reader, write
+from monodon.mqtt.packets import (
+    NO_EXPIRY,
+    ConnAck,
+    Connect,
+    Disconnect,
+    Message,
+    Packet,
+    PingReq,
+    PingResp,
+    ProtocolError,
+    PubAck,
+    Publish,
+    Reason,
+    SubAck,
+    Subscribe,
+    Subscription,
+    UnsubAck,
+    Unsubscribe,
+    Will,
+)
+
+__all__ = [
+    "NO_EXPIRY",
+    "PROTOCOL_MAXIMUM_BYTES",
+    "REFUSE_OLD_VERSION",
+    "ConnAck",
+    "Connect",
+    "Disconnect",
+    "Message",
+    "Packet",
+    "PingReq",
+    "PingResp",
+    "ProtocolError",
+    "PubAck",
+    "Publish",
+    "Reader",
+    "Reason",
+    "SubAck",
+    "Subscribe",
+    "Subscription",
+    "UnsubAck",
+    "Unsubscribe",
+    "Will",
+    "write",
+]
