@@ -72,13 +72,11 @@ def resolve(
             depend on each other in a circle, or there would be two nuclei.
     """
     choice = _Choice(running)
-    for group, wanted in (
-        {target: roots} | {group: wanted for group, wanted in others.items() if group != target}
-    ).items():
+    targets = {target: roots} | {group: wanted for group, wanted in others.items() if group != target}
+    for group, wanted in targets.items():
         for name, requirement in wanted.items():
             choice.constrain(name, group, requirement)
-    ordered = [*roots, *(name for group, wanted in others.items() if group != target for name in wanted)]
-    for root in ordered:
+    for root in [name for wanted in targets.values() for name in wanted]:
         queue = [root]
         while queue:
             name = queue.pop(0)
@@ -138,17 +136,22 @@ class _Choice:
             self.constrain(other, str(name), dependency.requirement)
         return tuple(recipe.dependencies)
 
-    def _withdraw(self, recipe: Recipe, keep: frozenset[ComponentName] = frozenset()) -> None:
+    def _withdraw(self, recipe: Recipe, keep: frozenset[ComponentName]) -> None:
         """Forget what a recipe asked for, and whatever nobody asks for any more (cases 17 and 20)."""
-        for other in recipe.dependencies:
-            sources = self.constraints.get(other, {})
-            sources.pop(str(recipe.name), None)
-            if sources or other in keep or other not in self.constraints:
-                continue
-            del self.constraints[other]
-            gone = self.recipes.pop(other, None)
-            if gone is not None:
-                self._withdraw(gone)
+        leaving = [recipe]
+        while leaving:
+            gone = leaving.pop()
+            for other in gone.dependencies:
+                sources = self.constraints.get(other)
+                if sources is None:
+                    continue
+                sources.pop(str(gone.name), None)
+                if sources or (gone is recipe and other in keep):
+                    continue
+                del self.constraints[other]
+                chosen = self.recipes.pop(other, None)
+                if chosen is not None:
+                    leaving.append(chosen)
 
     def nothing_fits(self, ask: Ask) -> DeploymentError:
         """Say who asks for what in vain, and how each came to ask."""
@@ -182,33 +185,22 @@ class _Choice:
 def _refuse_circles(recipes: Mapping[ComponentName, Recipe], roots: Iterable[ComponentName]) -> None:
     finished: set[ComponentName] = set()
     for root in roots:
-        path: list[ComponentName] = []
-        branches: list[Generator[ComponentName, None, None]] = []
-
-        def enter(
-            name: ComponentName,
-            path: list[ComponentName] = path,
-            branches: list[Generator[ComponentName, None, None]] = branches,
-        ) -> None:
-            path.append(name)
-            branches.append(other for other in recipes[name].dependencies if other in recipes)
-
-        if root in finished or root not in recipes:
-            continue
-        enter(root)
+        path = [] if root in finished else [(root, iter(recipes[root].dependencies))]
         while path:
-            other = next(branches[-1], None)
+            name, rest = path[-1]
+            other = next(rest, None)
+            names = [step for step, _ in path]
             if other is None:
-                branches.pop()
-                finished.add(path.pop())
-            elif other in path:
-                circle = [*path[path.index(other) :], other]
+                finished.add(name)
+                path.pop()
+            elif other in names:
                 raise DeploymentError(
-                    "components depend on each other in a circle: " + " -> ".join(circle),
+                    "components depend on each other in a circle: "
+                    + " -> ".join([*names[names.index(other) :], other]),
                     codes=("COMPONENT_CIRCULAR_DEPENDENCY_ERROR",),
                 )
             elif other not in finished:
-                enter(other)
+                path.append((other, iter(recipes[other].dependencies)))
 
 
 def _refuse_nuclei(choice: _Choice, roots: Mapping[ComponentName, Requirement], others: Roots) -> None:
