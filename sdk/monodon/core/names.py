@@ -72,7 +72,7 @@ class Arn:
         """
         found = _ARN.fullmatch(text)
         if found is None:
-            raise InvalidName(f"{_shown(text)} is not an ARN", hint="write arn:partition:service:region:account:resource")
+            raise InvalidName(f"{_shown(text)} is not an ARN", hint="write arn:partition:service:region:account:name")
         partition, service, region, account, resource = found.groups()
         return cls(partition=partition, service=service, region=region, account=account, resource=resource)
 
