@@ -180,7 +180,7 @@ LENIENCIES = {
     "reserved CONNECT flag": (frame(0x10, text("MQTT") + b"\x05\x01\0\0\0" + text("x")), Reason.MALFORMED_PACKET),
     "will QoS without will": (frame(0x10, text("MQTT") + b"\x05\x08\0\0\0" + text("x")), Reason.MALFORMED_PACKET),
     "packet type 0": (b"\0\0", Reason.MALFORMED_PACKET),
-    "AUTH": (b"\xf0\0", Reason.PROTOCOL_ERROR),
+    "AUTH": (b"\xf0\x02\x18\0", Reason.PROTOCOL_ERROR),
     "QoS 2's PUBREL": (frame(0x62, b"\0\1"), Reason.PROTOCOL_ERROR),
     "length of five bytes": (b"\x30\x80\x80\x80\x80\x01", Reason.MALFORMED_PACKET),
     "text beyond the packet": (frame(0x30, b"\x00\x09a"), Reason.MALFORMED_PACKET),
