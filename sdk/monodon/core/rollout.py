@@ -145,7 +145,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What to do now: how many of the waiting to notify, whether to abort; and when to ask again (None: on a change)."""
+    """What to do now: how many of the waiting to notify, whether to abort, when to ask again (None: on a change)."""
 
     pace: Pace
     release: int
@@ -156,7 +156,7 @@ class Decision:
 def read_rules(
     rollout: Mapping[str, Json] | None, abort: Mapping[str, Json] | None, timeout: Mapping[str, Json] | None
 ) -> Rules:
-    """Read ``jobExecutionsRolloutConfig``, ``abortConfig`` and ``timeoutConfig``, checked by the API's model already."""
+    """Read ``jobExecutionsRolloutConfig``, ``abortConfig`` and ``timeoutConfig`` as the API's model checked them."""
     rollout, abort, timeout = rollout or {}, abort or {}, timeout or {}
     exponential = rollout.get("exponentialRate")
     minutes = timeout.get("inProgressTimeoutInMinutes")

@@ -22,7 +22,7 @@ _SECTIONS: Final = ("desired", "reported")
 _ABSENT: Final = object()
 
 
-class ShadowRejected(MonodonError):
+class ShadowError(MonodonError):
     """An update, get or delete that is answered on ``rejected``; ``code`` is AWS's: 400, 404, 409, 413."""
 
     def __init__(self, code: int, message: str) -> None:
@@ -72,7 +72,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """What an update brought about: the new shadow, and the messages to publish (``delta`` None: nothing is asked for)."""
+    """What an update brought about: the new shadow, and the messages to publish (``delta`` None: all is reported)."""
 
     shadow: Shadow
     accepted: Mapping[str, Json]
@@ -94,26 +94,26 @@ def read_request(payload: bytes | str) -> Request:
     """Read an update's payload.
 
     Raises:
-        ShadowRejected: it is not such a document (400).
+        ShadowError: it is not such a document (400).
     """
     try:
         document = json.loads(payload)
     except (ValueError, RecursionError) as error:
-        raise ShadowRejected(400, "Payload contains invalid json") from error
+        raise ShadowError(400, "Payload contains invalid json") from error
     if not isinstance(document, dict):
-        raise ShadowRejected(400, "Payload must be a JSON object")
+        raise ShadowError(400, "Payload must be a JSON object")
     state = document.get("state")
     if not isinstance(state, dict):
-        raise ShadowRejected(400, "Missing required node: state")
+        raise ShadowError(400, "Missing required node: state")
     for name in state:
         if name not in (*_SECTIONS, "delta"):
-            raise ShadowRejected(400, f"State contains an invalid node: '{name}'")
+            raise ShadowError(400, f"State contains an invalid node: '{name}'")
     sections = {name: _read_section(name, state[name]) for name in _SECTIONS if name in state}
     version, token = document.get("version"), document.get("clientToken")
     if version is not None and (not isinstance(version, int) or isinstance(version, bool)):
-        raise ShadowRejected(400, "Version must be an integer")
+        raise ShadowError(400, "Version must be an integer")
     if token is not None and (not isinstance(token, str) or len(token.encode()) > MAX_CLIENT_TOKEN_BYTES):
-        raise ShadowRejected(400, f"clientToken must be a string of at most {MAX_CLIENT_TOKEN_BYTES} bytes")
+        raise ShadowError(400, f"clientToken must be a string of at most {MAX_CLIENT_TOKEN_BYTES} bytes")
     return Request(sections=sections, version=version, client_token=token)
 
 
@@ -121,9 +121,9 @@ def _read_section(name: str, value: Json) -> Mapping[str, Json] | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise ShadowRejected(400, f"State node {name} must be an object")
+        raise ShadowError(400, f"State node {name} must be an object")
     if _depth(value) > MAX_DEPTH:
-        raise ShadowRejected(400, f"JSON contains too many levels of nesting; maximum is {MAX_DEPTH}")
+        raise ShadowError(400, f"JSON contains too many levels of nesting; maximum is {MAX_DEPTH}")
     return value
 
 
@@ -154,7 +154,7 @@ def update(
     shadow: AWS goes on counting after a delete, the shadow manager of a device begins at 1.
 
     Raises:
-        ShadowRejected: another version than expected (409; 400 if there is no shadow), or too large (413).
+        ShadowError: another version than expected (409; 400 if there is no shadow), or too large (413).
     """
     _check_version(shadow, request, first_version)
     before = shadow or Shadow(version=first_version - 1, timestamp_s=now_s)
@@ -165,7 +165,7 @@ def update(
     after = Shadow(version=before.version + 1, timestamp_s=now_s, **sections)
     size = len(json.dumps([after.desired.state, after.reported.state], ensure_ascii=False).encode())
     if limit_bytes is not None and size > limit_bytes:
-        raise ShadowRejected(413, f"The payload exceeds the maximum size allowed: {size} of {limit_bytes} bytes")
+        raise ShadowError(413, f"The payload exceeds the maximum size allowed: {size} of {limit_bytes} bytes")
     token = {} if request.client_token is None else {"clientToken": request.client_token}
     accepted = {
         "state": dict(request.sections),
@@ -187,9 +187,9 @@ def _check_version(shadow: Shadow | None, request: Request, first_version: int) 
     if request.version is None:
         return
     if shadow is None and request.version != first_version:
-        raise ShadowRejected(400, "Invalid version: the shadow does not exist yet")
+        raise ShadowError(400, "Invalid version: the shadow does not exist yet")
     if shadow is not None and request.version != shadow.version:
-        raise ShadowRejected(409, "Version conflict")
+        raise ShadowError(409, "Version conflict")
 
 
 def document(shadow: Shadow, now_s: int) -> dict[str, Json]:
@@ -244,8 +244,8 @@ def _merge(
             metadata.pop(key, None)
         elif isinstance(value, dict):
             inner = state.get(key)
-            nested = (inner, metadata[key]) if isinstance(inner, dict) else ({}, {})
-            state[key], metadata[key] = _merge(*nested, value, now_s)
+            below = (inner, metadata[key]) if isinstance(inner, dict) else ({}, {})
+            state[key], metadata[key] = _merge(below[0], below[1], value, now_s)
         else:
             state[key], metadata[key] = value, _stamp(value, now_s)
     return state, metadata
