@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from monodon.ml.keep import Wanted
     from monodon.ml.model import ModelManifest
     from monodon.ml.timing import Latencies
+    from monodon.ml.watch import Look, Watch
 
 __all__ = [
     "Album",
@@ -23,8 +24,10 @@ __all__ = [
     "Label",
     "Labels",
     "Latencies",
+    "Look",
     "ModelManifest",
     "Wanted",
+    "Watch",
 ]
 
 _HOMES = {
@@ -36,8 +39,10 @@ _HOMES = {
     "Label": "classify",
     "Labels": "classify",
     "Latencies": "timing",
+    "Look": "watch",
     "ModelManifest": "model",
     "Wanted": "keep",
+    "Watch": "watch",
 }
 
 

@@ -66,8 +66,8 @@ class TfliteRuntime:
 def load_runtime(model: bytes, *, name: str, engine: str | None = None, threads: int = 1) -> Runtime:
     """Return a network ready to run.
 
-    LiteRT refuses a damaged model; tflite-runtime 2.14 does not look and crashes the process (measured). So give it only
-    bytes whose digest was checked, as ``Classifier.load`` does.
+    LiteRT refuses a damaged model; tflite-runtime 2.14 does not look and crashes the process (measured). So give it
+    only bytes whose digest was checked, as ``Classifier.load`` does.
 
     Args:
         model: a .tflite file's bytes.
