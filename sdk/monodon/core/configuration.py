@@ -52,7 +52,8 @@ class Configuration:
             _record(self._root, private=True), _record(other._root, private=True)
         )
 
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:
+        return hash(frozenset((path, time_ms) for path, _, time_ms in self.leaves()))
 
     def __repr__(self) -> str:
         return f"Configuration({self.value()!r})"
