@@ -78,7 +78,7 @@ class CloudIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """A core device; ``cloud`` is None for one that lives by itself. ``settings``: the nucleus's whole configuration."""
+    """A core device; ``cloud`` is None for one that lives by itself. ``settings``: the whole nucleus configuration."""
 
     thing: str
     version: str = DEFAULT_VERSION

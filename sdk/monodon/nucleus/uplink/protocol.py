@@ -9,13 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from monodon.core.deployment import Deployment, Outcome
-
-#: Source: the Greengrass nucleus's check on PublishToIoTCore; exactly this many bytes is still allowed.
-MAX_IOT_PAYLOAD_BYTES = 128 * 1024
+from monodon.core.deployment import Deployment, Outcome
+from monodon.core.json import Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +41,7 @@ class Channel(StrEnum):
 class DeploymentArrived:
     """The cloud wants this deployment carried out. ``job_id`` is None when it came by the deployment shadow."""
 
-    deployment: "Deployment"
+    deployment: Deployment
     job_id: str | None = None
 
     @property
@@ -100,6 +97,19 @@ Deliver = Callable[[IotMessage], None]
 Unsubscribe = Callable[[], Awaitable[None]]
 
 
+class Records(Protocol):
+    """What an uplink keeps on disk: the nucleus's journal, under keys that start with ``uplink/``."""
+
+    def get(self, key: str) -> Json | None:
+        """The record, or None."""
+
+    def items(self, prefix: str) -> Mapping[str, Json]:
+        """The records whose keys start with ``prefix``."""
+
+    def write(self, changes: Mapping[str, Json | None]) -> None:
+        """Keep all the changes or none, on disk when this returns; None deletes."""
+
+
 class Uplink(Protocol):
     """A connection to a cloud, or the lack of one. Calls are made on the nucleus's loop; callbacks come there too."""
 
@@ -131,7 +141,10 @@ class Uplink(Protocol):
     def deployments(self) -> AsyncIterator[Arrival]:
         """Deployments and cancellations as they come; one consumer."""
 
-    async def report(self, arrival: DeploymentArrived, status: str, outcome: "Outcome | None") -> None:
+    def arrival(self, deployment: Deployment) -> DeploymentArrived | None:
+        """How a deployment came, even if that was before a restart; None for one that is not the cloud's."""
+
+    async def report(self, arrival: DeploymentArrived, status: str, outcome: Outcome | None) -> None:
         """Tell the cloud how a deployment fares (IN_PROGRESS, SUCCEEDED, FAILED, REJECTED, CANCELED).
 
         Returns once the report is on disk; it is sent, in order, until the cloud has taken or finally refused it.

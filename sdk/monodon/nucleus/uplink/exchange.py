@@ -1,0 +1,149 @@
+"""One HTTP request and its answer, on a thread, that can be given up at any moment.
+
+The standard library's client does the work: it costs no memory that the nucleus does not already use.
+"""
+
+import asyncio
+import http.client
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from monodon.errors import NetworkError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SOCKET_TIMEOUT_S = 15.0
+CALL_TIMEOUT_S = 30.0
+MAX_BODY_BYTES = 16 * 1024 * 1024
+BLOCK_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to send. ``url`` has a scheme, a host and an encoded path."""
+
+    url: str
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Exchange:
+    """A request under way on some thread; `abandon` from another thread ends it soon."""
+
+    def __init__(self, request: Request, context: Callable[[], ssl.SSLContext]) -> None:
+        self._request = request
+        self._context = context
+        self._connection: http.client.HTTPConnection | None = None
+        self._is_abandoned = False
+
+    def fetch(self) -> Answer:
+        """Send, and read the whole answer."""
+        return self._run(self._read)
+
+    def save(self, destination: Path, offset: int) -> Answer:
+        """Send, and append the answer to a file that has ``offset`` bytes; what is not 2xx is read instead.
+
+        A server that ignores the range sends everything again, and the file begins anew.
+        """
+        return self._run(lambda response: self._save(response, destination, offset))
+
+    def abandon(self) -> None:
+        """Stop waiting for the other side."""
+        self._is_abandoned = True
+        sock = None if self._connection is None else self._connection.sock
+        if sock is not None:
+            with suppress(OSError):  # closed already
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def _run(self, use: Callable[[http.client.HTTPResponse], Answer]) -> Answer:
+        request = self._request
+        parts = urlsplit(request.url)
+        where = f"{request.method} {parts.scheme}://{parts.netloc}{parts.path}"
+        try:
+            self._connection = connection = self._connect(parts.scheme, parts.hostname or "", parts.port)
+            try:
+                path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+                connection.request(request.method, path, body=request.body, headers=dict(request.headers))
+                response = connection.getresponse()
+                try:
+                    return use(response)
+                finally:
+                    response.close()
+            finally:
+                connection.close()
+        except ssl.SSLCertVerificationError as error:
+            raise NetworkError(
+                f"{where}: the server's certificate is not trusted: {error.verify_message}",
+                hint="rootCaPath must name the CA that signed it, and the certificate the host name",
+            ) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise NetworkError(f"{where}: {error or type(error).__name__}") from error
+
+    def _connect(self, scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
+        if scheme == "https":
+            return http.client.HTTPSConnection(host, port, timeout=SOCKET_TIMEOUT_S, context=self._context())
+        if scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout=SOCKET_TIMEOUT_S)
+        raise ValueError(f"{scheme!r} is neither http nor https")
+
+    def _read(self, response: http.client.HTTPResponse) -> Answer:
+        body = response.read(MAX_BODY_BYTES + 1)
+        if len(body) > MAX_BODY_BYTES:
+            raise ValueError(f"the answer is larger than {MAX_BODY_BYTES} bytes")
+        return Answer(status=response.status, headers=_headers(response), body=body)
+
+    def _save(self, response: http.client.HTTPResponse, destination: Path, offset: int) -> Answer:
+        if response.status not in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
+            return self._read(response)
+        is_resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
+        announced = response.length
+        written = 0
+        with destination.open("r+b" if destination.exists() else "wb") as file:
+            file.seek(offset if is_resumed else 0)
+            file.truncate()
+            while block := response.read(BLOCK_BYTES):
+                if self._is_abandoned:
+                    raise ConnectionAbortedError("given up")
+                file.write(block)
+                written += len(block)
+        if announced is not None and written < announced:
+            raise ConnectionResetError(f"the transfer broke after {written} of {announced} bytes")
+        return Answer(status=response.status, headers=_headers(response), body=b"")
+
+
+async def on_thread(exchange: Exchange, call: Callable[[], T], timeout_s: float | None = CALL_TIMEOUT_S) -> T:
+    """Run one of the exchange's calls on a thread; whatever ends the wait ends the exchange.
+
+    Raises:
+        NetworkError: the exchange failed, or took longer than ``timeout_s`` in all.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await asyncio.to_thread(call)
+    except TimeoutError:
+        raise NetworkError(f"no complete answer within {timeout_s:g} s") from None
+    finally:
+        exchange.abandon()
+
+
+def _headers(response: http.client.HTTPResponse) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.getheaders()}

@@ -1,0 +1,318 @@
+"""What the nucleus asks of the cloud over HTTPS: candidates, thing groups, artifacts, role credentials.
+
+The Greengrass data plane and the credential provider know the device by its certificate; presigned URLs need nothing;
+S3 gets requests signed with the role's credentials.
+
+Source: Greengrass nucleus, ``componentmanager/ComponentServiceHelper.java``, ``builtins/ArtifactDownloader.java``,
+``GreengrassRepositoryDownloader.java``, ``S3Downloader.java``, ``tes/CredentialRequestHandler.java``.
+"""
+
+import asyncio
+import base64
+import binascii
+import json
+import ssl
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, partial
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import quote
+
+from monodon.core.json import Json
+from monodon.errors import DeploymentError, NetworkError
+from monodon.nucleus.identity import CloudIdentity
+from monodon.nucleus.uplink.exchange import Answer, Exchange, Request, on_thread
+from monodon.nucleus.uplink.protocol import Candidate, CandidateRequest, RoleCredentials
+from monodon.nucleus.uplink.s3 import object_address, signed_get
+
+#: Role credentials are asked for anew this long before they end.
+CREDENTIALS_MARGIN = timedelta(minutes=5)
+
+_PERMISSION = ("PERMISSION_ERROR",)
+_REQUEST = ("REQUEST_ERROR",)
+_NO_VERSION = ("NO_AVAILABLE_COMPONENT_VERSION", "COMPONENT_VERSION_REQUIREMENTS_NOT_MET")
+
+
+class DataPlane:
+    """The device's HTTPS calls, each with a deadline."""
+
+    def __init__(self, cloud: CloudIdentity, *, thing: str, environment: Mapping[str, str]) -> None:
+        self._cloud = cloud
+        self._thing = thing
+        self._environment = environment
+        self._base = f"https://{cloud.data_plane_host}:{cloud.data_plane_port}"
+        self._credentials: RoleCredentials | None = None
+        self._credentials_lock = asyncio.Lock()
+
+    # --- the data plane ------------------------------------------------------------------------------------------
+
+    async def candidate(self, request: CandidateRequest) -> Candidate:
+        """The version of one component that the cloud chooses.
+
+        Raises:
+            DeploymentError: no version fits, none is for this platform, or the device may not ask.
+            NetworkError: no answer, or one that makes no sense; trying again may help.
+        """
+        wanted: dict[str, Json] = {
+            "componentName": request.name,
+            "versionRequirements": dict(request.requirements),
+        }
+        if request.local_version is not None:
+            wanted["componentVersion"] = request.local_version
+        body = {"platform": {"attributes": dict(request.platform)}, "componentCandidates": [wanted]}
+        answer = await self._call("POST", "/greengrass/v2/resolveComponentCandidates", body)
+        if answer.status != HTTPStatus.OK:
+            raise _candidate_error(request, answer)
+        found = _object(answer).get("resolvedComponentVersions")
+        if not isinstance(found, list) or len(found) != 1 or not isinstance(found[0], Mapping):
+            raise DeploymentError(
+                f"the cloud answered the question for {request.name} with other than one version",
+                codes=("RESOLVE_COMPONENT_CANDIDATES_BAD_RESPONSE",),
+                types=("CLOUD_SERVICE_ERROR",),
+            )
+        try:
+            return Candidate(
+                arn=str(found[0]["arn"]),
+                name=str(found[0]["componentName"]),
+                version=str(found[0]["componentVersion"]),
+                recipe_text=base64.b64decode(found[0]["recipe"], validate=True),
+            )
+        except (KeyError, TypeError, binascii.Error) as error:
+            raise NetworkError(f"the cloud's answer for {request.name} cannot be read: {error!r}") from error
+
+    async def thing_groups(self) -> tuple[str, ...]:
+        """Names of the thing groups that the device is in, parents of those included.
+
+        Raises:
+            DeploymentError, NetworkError: as `candidate`.
+        """
+        names: dict[str, None] = {}
+        token: str | None = None
+        while True:
+            query = "?maxResults=100" + (f"&nextToken={quote(token, safe='')}" if token else "")
+            path = f"/greengrass/v2/coreDevices/{quote(self._thing, safe='')}/thingGroups{query}"
+            answer = await self._call("GET", path)
+            if answer.status != HTTPStatus.OK:
+                raise _api_error("ListThingGroupsForCoreDevice", answer)
+            body = _object(answer)
+            for group in body.get("thingGroups") or ():
+                parents = group.get("rootToParentThingGroups") or ()
+                names.update(dict.fromkeys(str(each["thingGroupName"]) for each in (group, *parents)))
+            token = body.get("nextToken")
+            if not token:
+                return tuple(names)
+
+    async def _call(self, method: str, path: str, body: Json = None) -> Answer:
+        request = Request(
+            url=self._base + path,
+            method=method,
+            headers={"Accept": "application/json", **({} if body is None else {"Content-Type": "application/json"})},
+            body=None if body is None else json.dumps(body).encode(),
+        )
+        answer = await self._fetch(request)
+        if answer.status == HTTPStatus.TOO_MANY_REQUESTS or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise NetworkError(f"{method} {path}: {answer.status} {_message(answer)}")
+        return answer
+
+    async def _fetch(self, request: Request) -> Answer:
+        exchange = Exchange(request, lambda: self._device_context)
+        return await on_thread(exchange, exchange.fetch)
+
+    # --- artifacts -----------------------------------------------------------------------------------------------
+
+    async def download(self, uri: str, arn: str | None, destination: Path, offset: int) -> None:
+        """Append an artifact's bytes from ``offset`` on to ``destination``.
+
+        Raises:
+            DeploymentError: there is no such artifact, or the device may not read it.
+            NetworkError: the transfer broke; what came is in the file.
+        """
+        scheme, _, rest = uri.partition(":")
+        match scheme.lower():
+            case "greengrass":
+                request = await self._presigned(rest, arn)
+                answer = await self._save(request, destination, offset)
+            case "s3":
+                answer = await self._from_s3(uri, destination, offset)
+            case _:
+                raise DeploymentError(
+                    f"{uri}: artifacts come from s3: and greengrass: alone",
+                    codes=("UNSUPPORTED_ARTIFACT_SCHEME",),
+                )
+        if answer.status >= HTTPStatus.BAD_REQUEST and answer.status != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise _artifact_error(uri, answer)
+
+    async def _presigned(self, name: str, arn: str | None) -> Request:
+        if arn is None:
+            raise DeploymentError(
+                f"greengrass:{name} belongs to a component version that the cloud does not know",
+                codes=("ARTIFACT_DOWNLOAD_ERROR",),
+            )
+        path = f"/greengrass/v2/components/{quote(arn, safe='')}/artifacts/{quote(name)}"
+        answer = await self._call("GET", path)
+        if answer.status != HTTPStatus.OK:
+            raise _api_error("GetComponentVersionArtifact", answer)
+        url = _object(answer).get("preSignedUrl")
+        if not isinstance(url, str):
+            raise NetworkError(f"the cloud gave no URL for the artifact {name}")
+        return Request(url=url)
+
+    async def _from_s3(self, uri: str, destination: Path, offset: int) -> Answer:
+        credentials = await self.credentials()
+        if credentials is None:
+            raise DeploymentError(
+                f"{uri} cannot be read: the device has no role alias",
+                codes=("ARTIFACT_DOWNLOAD_ERROR", "DEVICE_CONFIG_NOT_VALID_FOR_ARTIFACT_DOWNLOAD"),
+                types=("DEVICE_ERROR",),
+                hint="set iotRoleAlias and iotCredEndpoint in config.yaml",
+            )
+        address = object_address(uri, region=self._cloud.region, environment=self._environment)
+        answer = await self._save(await signed_get(address, credentials), destination, offset)
+        elsewhere = answer.headers.get("x-amz-bucket-region")
+        if HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.BAD_REQUEST and elsewhere:
+            address = object_address(uri, region=elsewhere, environment=self._environment)
+            answer = await self._save(await signed_get(address, credentials), destination, offset)
+        return answer
+
+    async def _save(self, request: Request, destination: Path, offset: int) -> Answer:
+        headers = {**request.headers, **({"Range": f"bytes={offset}-"} if offset else {})}
+        ranged = Request(url=request.url, headers=headers)
+        exchange = Exchange(ranged, lambda: self._public_context)
+        answer = await on_thread(exchange, partial(exchange.save, destination, offset), timeout_s=None)
+        if answer.status == HTTPStatus.TOO_MANY_REQUESTS or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise NetworkError(f"an artifact's server answered {answer.status}")
+        return answer
+
+    # --- role credentials ----------------------------------------------------------------------------------------
+
+    async def credentials(self) -> RoleCredentials | None:
+        """The device's role credentials, cached until near their end; None without a role alias.
+
+        Raises:
+            NetworkError: the credential provider refused or did not answer.
+        """
+        cloud = self._cloud
+        if cloud.role_alias is None or cloud.credentials_host is None:
+            return None
+        async with self._credentials_lock:
+            if self._credentials is None or self._credentials.expiration - CREDENTIALS_MARGIN < datetime.now(UTC):
+                host = f"{cloud.credentials_host}:{cloud.credentials_port}"
+                answer = await self._fetch(
+                    Request(
+                        url=f"https://{host}/role-aliases/{quote(cloud.role_alias, safe='')}/credentials",
+                        headers={"x-amzn-iot-thingname": self._thing},
+                    )
+                )
+                self._credentials = _credentials(answer)
+            return self._credentials
+
+    @cached_property
+    def _device_context(self) -> ssl.SSLContext:
+        cloud = self._cloud
+        context = ssl.create_default_context(cafile=str(cloud.root_ca))
+        context.load_cert_chain(cloud.certificate, cloud.private_key)
+        return context
+
+    @cached_property
+    def _public_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        context.load_verify_locations(self._cloud.root_ca)
+        return context
+
+
+def _candidate_error(request: CandidateRequest, answer: Answer) -> DeploymentError:
+    if answer.status != HTTPStatus.NOT_FOUND:
+        return _api_error("ResolveComponentCandidates", answer)
+    wanted = ", ".join(f"{who} needs {what}" for who, what in sorted(request.requirements.items()))
+    message = _message(answer)
+    if "claim platform" in message:
+        platform = ", ".join(f"{key} {value}" for key, value in sorted(request.platform.items()))
+        return DeploymentError(
+            f"no version of {request.name} is for this device's platform ({platform})",
+            codes=_NO_VERSION,
+            types=_REQUEST,
+            hint="add a manifest for this platform to the component's recipe",
+        )
+    return DeploymentError(
+        f"no version of {request.name} fits: {wanted or message}",
+        codes=_NO_VERSION,
+        types=_REQUEST,
+        hint="publish a version that satisfies all of these, or relax one of them",
+    )
+
+
+#: HTTP status → (error codes, error types). Source: Greengrass nucleus, ``DeploymentErrorCode.java``.
+_API_CODES: Mapping[int, tuple[str, tuple[str, ...]]] = {
+    HTTPStatus.BAD_REQUEST: ("BAD_REQUEST", ("NUCLEUS_ERROR",)),
+    HTTPStatus.FORBIDDEN: ("ACCESS_DENIED", _PERMISSION),
+    HTTPStatus.UNAUTHORIZED: ("ACCESS_DENIED", _PERMISSION),
+    HTTPStatus.NOT_FOUND: ("RESOURCE_NOT_FOUND", _REQUEST),
+    HTTPStatus.CONFLICT: ("CONFLICTED_REQUEST", _REQUEST),
+}
+_DENIED = {
+    "ResolveComponentCandidates": ("RESOLVE_COMPONENT_CANDIDATES_ACCESS_DENIED",),
+    "GetComponentVersionArtifact": ("GET_COMPONENT_VERSION_ARTIFACT_ACCESS_DENIED",),
+}
+
+
+def _api_error(operation: str, answer: Answer) -> DeploymentError:
+    code, types = _API_CODES.get(answer.status, ("HTTP_REQUEST_ERROR", ("HTTP_ERROR",)))
+    return DeploymentError(
+        f"{operation} was refused with {answer.status}: {_message(answer)}",
+        codes=("CLOUD_API_ERROR", code, *(_DENIED.get(operation, ()) if code == "ACCESS_DENIED" else ())),
+        types=types,
+    )
+
+
+def _artifact_error(uri: str, answer: Answer) -> DeploymentError:
+    is_s3 = uri.lower().startswith("s3:")
+    if answer.status == HTTPStatus.NOT_FOUND:
+        codes, types, why = ("S3_GET_OBJECT_RESOURCE_NOT_FOUND",), _REQUEST, "it is not there"
+    elif answer.status in (HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED):
+        codes, types, why = ("S3_GET_OBJECT_ACCESS_DENIED",), _PERMISSION, "the device's role may not read it"
+    else:
+        codes, types, why = ("S3_BAD_REQUEST",), ("DEPENDENCY_ERROR",), f"S3 answered {answer.status}"
+    if not is_s3:
+        codes, types, why = ("DOWNLOAD_GREENGRASS_ARTIFACT_ERROR",), ("HTTP_ERROR",), f"the answer is {answer.status}"
+    return DeploymentError(
+        f"the artifact {uri} cannot be fetched: {why}", codes=("ARTIFACT_DOWNLOAD_ERROR", *codes), types=types
+    )
+
+
+def _credentials(answer: Answer) -> RoleCredentials:
+    if answer.status != HTTPStatus.OK:
+        raise NetworkError(
+            f"the credential provider refused with {answer.status}: {_message(answer)}",
+            hint="the certificate's policy must allow iot:AssumeRoleWithCertificate on the role alias",
+        )
+    try:
+        given = _object(answer)["credentials"]
+        expiration = datetime.fromisoformat(given["expiration"])
+        return RoleCredentials(
+            access_key_id=given["accessKeyId"],
+            secret_access_key=given["secretAccessKey"],
+            session_token=given["sessionToken"],
+            expiration=expiration if expiration.tzinfo else expiration.replace(tzinfo=UTC),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise NetworkError(f"the credential provider's answer cannot be read: {error!r}") from error
+
+
+def _object(answer: Answer) -> Mapping[str, Json]:
+    try:
+        body = json.loads(answer.body)
+    except (ValueError, RecursionError) as error:
+        raise NetworkError(f"the cloud's answer is not JSON: {error}") from None
+    if not isinstance(body, Mapping):
+        raise NetworkError("the cloud's answer is not a JSON object")
+    return body
+
+
+def _message(answer: Answer) -> str:
+    try:
+        body = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        body = None
+    message = body.get("message", body.get("Message")) if isinstance(body, Mapping) else None
+    return str(message) if message else answer.headers.get("x-amzn-errortype", "no reason given")

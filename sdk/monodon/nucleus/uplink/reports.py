@@ -1,0 +1,123 @@
+"""Reports of deployments, kept on disk until the cloud has taken them.
+
+Under ``uplink/arrival/<deployment id>`` stands how a deployment came, so that its result finds the way back after a
+restart; under ``uplink/pending/<number>`` a report that is still to be delivered, in order.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from monodon.core.json import Json
+from monodon.nucleus.uplink.protocol import Channel, Records
+
+FINAL = frozenset({"SUCCEEDED", "FAILED", "REJECTED", "CANCELED"})
+IN_PROGRESS = "IN_PROGRESS"
+_ARRIVAL = "uplink/arrival/"
+_PENDING = "uplink/pending/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What the cloud is told about one deployment; ``details`` in the form of its channel."""
+
+    channel: Channel
+    deployment_id: str
+    status: str
+    details: Mapping[str, Json]
+    job_id: str | None = None
+    configuration_arn: str | None = None
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in FINAL
+
+
+class Reports:
+    """The reports to be delivered, oldest first, and how each deployment came."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._pending = {key: _read(record) for key, record in sorted(records.items(_PENDING).items())}
+        self._number = max((int(key.removeprefix(_PENDING)) for key in self._pending), default=0)
+        self._changed = asyncio.Event()
+        self._taken = asyncio.Event()
+
+    def came(self, deployment_id: str, job_id: str | None) -> None:
+        """Note how a deployment came."""
+        self._records.write({_ARRIVAL + deployment_id: {"jobId": job_id}})
+
+    def origin(self, deployment_id: str) -> tuple[str | None] | None:
+        """``(job id or None,)`` of a deployment that came from the cloud, else None."""
+        record = self._records.get(_ARRIVAL + deployment_id)
+        return None if record is None else (record["jobId"],)
+
+    def add(self, report: Report) -> None:
+        """Keep a report; a final one takes the place of what is not yet delivered of the same deployment."""
+        changes: dict[str, Json | None] = {}
+        if report.is_final:
+            for key in [k for k, r in self._pending.items() if r.deployment_id == report.deployment_id]:
+                del self._pending[key]
+                changes[key] = None
+            changes[_ARRIVAL + report.deployment_id] = None
+        self._number += 1
+        key = f"{_PENDING}{self._number:012d}"
+        self._pending[key] = report
+        self._records.write({**changes, key: _write(report)})
+        self._changed.set()
+
+    async def next(self) -> tuple[str, Report]:
+        """The oldest report and its key, as soon as there is one."""
+        while not self._pending:
+            self._changed.clear()
+            await self._changed.wait()
+        return next(iter(self._pending.items()))
+
+    def done(self, key: str) -> None:
+        """The report was delivered, or finally refused."""
+        if self._pending.pop(key, None) is not None:
+            self._records.write({key: None})
+            self._taken.set()
+
+    def has_final(self, *, job_id: str | None, configuration_arn: str | None) -> bool:
+        """Whether the end of what came by this job, or this shadow, is known here and the cloud not yet told."""
+        return any(
+            report.is_final and report.job_id == job_id and report.configuration_arn == configuration_arn
+            for report in self._pending.values()
+        )
+
+    def holds(self, key: str) -> bool:
+        """Whether the report is still to be delivered: a later one may have taken its place."""
+        return key in self._pending
+
+    async def drain(self) -> None:
+        """Wait until every report was delivered."""
+        while self._pending:
+            self._taken.clear()
+            await self._taken.wait()
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._pending
+
+
+def _write(report: Report) -> dict[str, Json]:
+    return {
+        "channel": report.channel.value,
+        "deploymentId": report.deployment_id,
+        "status": report.status,
+        "details": dict(report.details),
+        "jobId": report.job_id,
+        "configurationArn": report.configuration_arn,
+    }
+
+
+def _read(record: Json) -> Report:
+    return Report(
+        channel=Channel(record["channel"]),
+        deployment_id=record["deploymentId"],
+        status=record["status"],
+        details=record["details"],
+        job_id=record["jobId"],
+        configuration_arn=record["configurationArn"],
+    )
