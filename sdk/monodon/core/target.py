@@ -1,0 +1,204 @@
+"""What a device will run, from the recipes that were chosen and the deployment that chose them.
+
+Pure: running it again on the configuration of the moment gives the target of that moment.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from monodon.core import provided
+from monodon.core.configuration import EMPTY, Configuration, changed_paths, resolve
+from monodon.core.deployment import Deployment, RootComponent
+from monodon.core.interpolation import Scope, Variables, interpolate
+from monodon.core.json import Json
+from monodon.core.names import ComponentName
+from monodon.core.plan import Installed, RunWith, Target
+from monodon.core.recipe.model import ComponentType, Manifest, Recipe
+from monodon.core.recipe.platform import select_lifecycle, select_manifest
+from monodon.core.semver import Version
+from monodon.errors import DeploymentError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What recipe variables and platform pairs ask of a device."""
+
+    platform: Mapping[str, str]
+    thing: str
+    root: str
+    artifacts: Callable[[ComponentName, Version], str]
+    unarchived: Callable[[ComponentName, Version], str]
+    work: Callable[[ComponentName], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A target, and what its author should hear about it."""
+
+    target: Target
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Configured:
+    """The configuration that variables see, and the one that will be live."""
+
+    resolved: Configuration
+    live: Configuration
+    warnings: list[str] = field(default_factory=list)
+
+
+def choose_manifests(
+    recipes: Mapping[ComponentName, Recipe], platform: Mapping[str, str]
+) -> dict[ComponentName, Manifest]:
+    """Return the manifest of each recipe that fits the platform.
+
+    Raises:
+        DeploymentError: a recipe has none that fits, or is of a type that Monodon cannot run.
+    """
+    chosen = {}
+    for name, recipe in recipes.items():
+        if recipe.type in (ComponentType.PLUGIN, ComponentType.LAMBDA) and not provided.is_provided(name):
+            reason = provided.why_missing(name) or f"its type is {recipe.type}, made for AWS's Java nucleus"
+            raise DeploymentError(f"{name} {recipe.version} cannot run here: {reason}", codes=("RECIPE_PARSE_ERROR",))
+        manifest = select_manifest(recipe, platform)
+        if manifest is None:
+            shown = ", ".join(f"{key}={value}" for key, value in platform.items())
+            raise DeploymentError(
+                f"{name} {recipe.version} is not usable on this platform ({shown})",
+                codes=("LOCAL_RECIPE_NOT_FOUND",) if recipe.manifests else ("RECIPE_MISSING_MANIFEST",),
+                hint="add a manifest for it; AWS spells architectures amd64, aarch64, arm",
+            )
+        chosen[name] = manifest
+    return chosen
+
+
+def build(
+    deployment: Deployment,
+    recipes: Mapping[ComponentName, Recipe],
+    running: Target,
+    *,
+    device: Device,
+    at_ms: int,
+    roots: Collection[ComponentName],
+    arns: Mapping[ComponentName, str | None],
+) -> Built:
+    """Return everything the device shall run after ``deployment``.
+
+    Args:
+        running: what it runs now, with its live configuration.
+        at_ms: the time of the deployment's merges.
+        roots: the components that any target names, this deployment's included.
+        arns: ARNs of component versions that came from the cloud.
+
+    Raises:
+        DeploymentError: a recipe does not fit the platform, or a variable cannot be resolved at all.
+
+    Source: Greengrass nucleus, ``KernelConfigResolver.java``; device notes 5.5.
+    """
+    manifests = choose_manifests(recipes, device.platform)
+    configured = {
+        name: _configure(recipe, running.get(name), deployment.components.get(name), at_ms)
+        for name, recipe in recipes.items()
+    }
+    scopes = {
+        name: Scope(
+            name=name,
+            version=recipe.version,
+            configuration=configured[name].resolved.value(),
+            artifacts=device.artifacts(name, recipe.version),
+            unarchived=device.unarchived(name, recipe.version),
+            work=device.work(name),
+        )
+        for name, recipe in recipes.items()
+    }
+    warnings = [text for one in configured.values() for text in one.warnings]
+    target: dict[ComponentName, Installed] = {}
+    for name, recipe in recipes.items():
+        interpolated = interpolate(
+            dict(select_lifecycle(recipe, manifests[name])),
+            Variables(
+                own=scopes[name],
+                dependencies={other: scopes[other] for other in recipe.dependencies if other in scopes},
+                root=device.root,
+                thing=device.thing,
+            ),
+        )
+        warnings.extend(
+            f"{name} {recipe.version}: {text} stands for nothing and stays as it is" for text in interpolated.unresolved
+        )
+        before = running.get(name)
+        target[name] = Installed(
+            name=name,
+            version=recipe.version,
+            previous_version=None if before is None else before.version,
+            dependencies={other: dependency.type for other, dependency in recipe.dependencies.items()},
+            lifecycle=interpolated.value,
+            run_with=_run_with(deployment, name, before),
+            configuration=configured[name].live,
+            is_root=name in roots,
+            arn=arns.get(name),
+        )
+    return Built(target=target, warnings=tuple(warnings))
+
+
+def validated_changes(running: Target, target: Target) -> dict[ComponentName, Json]:
+    """Return the new configuration of each component that keeps its version and is configured anew.
+
+    These are the ones asked to validate it before anything is touched.
+    """
+    return {
+        name: after.configuration.value()
+        for name, after in target.items()
+        if name in running
+        and running[name].version == after.version
+        and changed_paths(running[name].configuration, after.configuration)
+    }
+
+
+def new_bootstraps(running: Target, target: Target) -> tuple[ComponentName, ...]:
+    """Return the components whose Bootstrap step has to run: it is new, changed, or of another version (B1)."""
+    return tuple(
+        sorted(
+            name
+            for name, after in target.items()
+            if (wanted := _bootstrap(after))
+            and (name not in running or running[name].version != after.version or _bootstrap(running[name]) != wanted)
+        )
+    )
+
+
+def _bootstrap(installed: Installed) -> Json:
+    step = next((value for key, value in installed.lifecycle.items() if key.lower() == "bootstrap"), None)
+    if isinstance(step, Mapping):
+        return {key.lower(): str(value) for key, value in step.items()}
+    return step or None
+
+
+def _configure(recipe: Recipe, before: Installed | None, root: RootComponent | None, at_ms: int) -> _Configured:
+    running = EMPTY if before is None else before.configuration
+    update = None if root is None else root.update
+    resolved = resolve(running, recipe.configuration, update, at_ms=at_ms)
+    live = running.replace(resolved.value(), at_ms=at_ms)
+    warnings = []
+    if update is not None:
+        warnings += [f"{recipe.name}: reset of {pointer!r} is ignored" for pointer in update.refused]
+        lost = [] if update.merge is None else running.losing_paths(update.merge, at_ms=at_ms)
+        warnings += [
+            f"{recipe.name}: the merge of /{'/'.join(path)} has no effect; the value was written later" for path in lost
+        ]
+    warnings += [
+        f"{recipe.name}: /{'/'.join(path)} stays as it was written after this deployment was made, "
+        "while its recipe variables see the value of the deployment"
+        for path in changed_paths(resolved, live)
+    ]
+    return _Configured(resolved=resolved, live=live, warnings=warnings)
+
+
+def _run_with(deployment: Deployment, name: ComponentName, before: Installed | None) -> RunWith:
+    """A cloud deployment decides for its roots, saying nothing means the default; a local one only where it speaks."""
+    kept = RunWith() if before is None else before.run_with
+    root = deployment.components.get(name)
+    if root is None or (deployment.is_local and root.run_with is None):
+        return kept
+    return root.run_with or RunWith()
