@@ -53,7 +53,7 @@ def run(
     stop = _Stop(grace_s)
     try:
         if for_nucleus:
-            opening = _under_nucleus(main, settings, environ)
+            opening = under_nucleus(main, settings, environ)
         else:
             from monodon.component.terminal import on_terminal
 
@@ -151,9 +151,15 @@ class _Stop:
 
 
 @asynccontextmanager
-async def _under_nucleus(
+async def under_nucleus(
     main: Callable[[Component[S]], Awaitable[None]], settings: type[S], environ: Mapping[str, str]
 ) -> AsyncIterator[Component[S]]:
+    """Connect to the nucleus that the environment names, and give the component its settings.
+
+    Raises:
+        IpcError: a variable is missing, or the nucleus does not answer or refuses.
+        ConfigurationError: the component's configuration does not fit its settings.
+    """
     for name in (SOCKET, TOKEN):
         if not environ.get(name):
             raise IpcError(

@@ -1,0 +1,354 @@
+"""Two nuclei to run the same tests against: in memory, and over a socket with every fault at hand.
+
+``SocketNucleus`` puts a :class:`LoopbackNucleus` behind the real wire protocol, so that the real client speaks to it,
+and does on request what a nucleus should not: drop, refuse, keep silent, end a stream.
+"""
+
+import asyncio
+import base64
+import json
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import pytest
+
+from monodon.component.component import Component
+from monodon.component.link import IotPublish, State
+from monodon.component.loopback import LoopbackLink, LoopbackNucleus
+from monodon.component.messages import Message
+from monodon.component.runtime import SOCKET, TOKEN, under_nucleus
+from monodon.component.subscription import Mailbox
+from monodon.core.json import Json
+from monodon.errors import ConfigurationError, IpcError
+from monodon.ipc.connection import Connect, Connection, Fault, Phase, Request, StreamClosed
+
+S = TypeVar("S")
+MODEL = "aws.greengrass#"
+
+
+class World(Protocol):
+    """What the contract tests need of a nucleus."""
+
+    nucleus: LoopbackNucleus
+
+    def open(self, settings: S, *, name: str) -> AbstractAsyncContextManager[Component[S]]:
+        """A component of this nucleus."""
+
+    async def set_configuration(self, changes: Mapping[str, Json], *, name: str, validate: bool = True) -> None:
+        """Change a component's configuration, as a deployment does (or, not validated, as another component)."""
+
+
+class LoopbackWorld:
+    """The nucleus in memory."""
+
+    def __init__(self) -> None:
+        self.nucleus = LoopbackNucleus()
+
+    @asynccontextmanager
+    async def open(self, settings: S, *, name: str) -> AsyncIterator[Component[S]]:
+        yield self.nucleus.component(settings, name=name)
+
+    async def set_configuration(self, changes: Mapping[str, Json], *, name: str, validate: bool = True) -> None:
+        await self.nucleus.set_configuration(changes, name=name, validate=validate)
+
+
+class _Peer:
+    """One connection of a client."""
+
+    def __init__(self, nucleus: "SocketNucleus", reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._nucleus = nucleus
+        self._reader = reader
+        self._writer = writer
+        self._rpc = Connection()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._name = ""
+
+    def flush(self) -> None:
+        if not self._writer.is_closing():
+            self._writer.writelines(self._rpc.take())
+
+    async def serve(self) -> None:
+        while data := await self._reader.read(65536):
+            for event in self._rpc.receive(data):
+                self._handle(event)
+            self.flush()
+            if self._rpc.phase is Phase.CLOSED:
+                break
+
+    def _handle(self, event: Any) -> None:
+        if isinstance(event, Connect):
+            name = self._nucleus.tokens.get(event.token)
+            if name is None:
+                self._rpc.refuse()
+            else:
+                self._name = name
+                self._rpc.accept()
+        elif isinstance(event, Request):
+            self._tasks[event.stream_id] = asyncio.ensure_future(self._answer(event))
+        elif isinstance(event, StreamClosed) and event.stream_id in self._tasks:
+            self._tasks.pop(event.stream_id).cancel()
+        elif isinstance(event, Fault):
+            self._nucleus.faults.append(event.reason)
+
+    def end_streams(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        for stream_id in sorted(self._rpc.open_streams):
+            self._rpc.end(stream_id)
+        self.flush()
+
+    async def _answer(self, request: Request) -> None:
+        operation = request.operation.removeprefix(MODEL)
+        body = json.loads(request.payload)
+        self._nucleus.requests.append(operation)
+        if operation in self._nucleus.silent:
+            return
+        error = self._nucleus.errors.get(operation)
+        try:
+            if error is not None:
+                raise IpcError(f"{error} on purpose", code=error)
+            handler: Callable[[int, Any], Awaitable[Json]] = getattr(self, f"_{operation}")
+            reply = await handler(request.stream_id, body)
+        except IpcError as refusal:
+            payload = {"message": refusal.message, "_message": refusal.message, "_errorCode": refusal.code}
+            self._rpc.error(request.stream_id, f"{MODEL}{refusal.code}", json.dumps(payload).encode())
+        else:
+            if reply is not None:
+                model = f"{MODEL}{operation}Response"
+                self._rpc.reply(request.stream_id, model, json.dumps(reply).encode(), is_last=True)
+        self.flush()
+
+    def _event(self, stream_id: int, shape: str, body: Json) -> None:
+        self._rpc.event(stream_id, MODEL + shape, json.dumps(body).encode())
+        self.flush()
+
+    @property
+    def _link(self) -> LoopbackLink:
+        return LoopbackLink(self._nucleus.nucleus, self._name)
+
+    async def _stream(
+        self, stream_id: int, operation: str, mailbox: Mailbox, event: Callable[[Message], tuple[str, Json]]
+    ) -> None:
+        self._rpc.reply(stream_id, f"{MODEL}{operation}Response", b"{}", is_last=False)
+        self.flush()
+        while (message := await mailbox.get()) is not None:
+            self._event(stream_id, *event(message))
+
+    async def _PublishToTopic(self, _: int, body: Any) -> Json:
+        content = body["publishMessage"]
+        if "jsonMessage" in content:
+            await self._link.publish(body["topic"], content["jsonMessage"]["message"])
+        else:
+            await self._link.publish(body["topic"], base64.b64decode(content["binaryMessage"]["message"]))
+        return {}
+
+    async def _SubscribeToTopic(self, stream_id: int, body: Any) -> Json:
+        mailbox = Mailbox()
+        modes = {None: None, "RECEIVE_ALL_MESSAGES": True, "RECEIVE_MESSAGES_FROM_OTHERS": False}
+        own = modes[body.get("receiveMode")]
+        close = await self._link.subscribe(body["topic"], mailbox, own_messages=own)
+
+        def event(message: Message) -> tuple[str, Json]:
+            context = {"topic": message.topic}
+            if isinstance(message.content, bytes):
+                part = {"message": base64.b64encode(message.content).decode(), "context": context}
+                return "SubscriptionResponseMessage", {"binaryMessage": part}
+            part = {"message": message.content, "context": context}
+            return "SubscriptionResponseMessage", {"jsonMessage": part}
+
+        try:
+            await self._stream(stream_id, "SubscribeToTopic", mailbox, event)
+        finally:
+            await close()
+
+    async def _PublishToIoTCore(self, _: int, body: Any) -> Json:
+        pairs = tuple((item["key"], item["value"]) for item in body.get("userProperties", []))
+        correlation = body.get("correlationData")
+        await self._link.publish_to_iot(
+            IotPublish(
+                topic=body["topicName"],
+                payload=base64.b64decode(body["payload"]),
+                qos=int(body["qos"]),
+                retain=body.get("retain", False),
+                user_properties=pairs,
+                response_topic=body.get("responseTopic"),
+                correlation_data=base64.b64decode(correlation) if correlation else None,
+                content_type=body.get("contentType"),
+            )
+        )
+        return {}
+
+    async def _SubscribeToIoTCore(self, stream_id: int, body: Any) -> Json:
+        mailbox = Mailbox()
+        close = await self._link.subscribe_to_iot(body["topicName"], mailbox, qos=int(body["qos"]))
+
+        def event(message: Message) -> tuple[str, Json]:
+            part: dict[str, Json] = {
+                "topicName": message.topic,
+                "payload": base64.b64encode(message.payload).decode(),
+                "retain": message.retain,
+                "userProperties": [{"key": key, "value": value} for key, value in message.user_properties],
+            }
+            if message.response_topic:
+                part["responseTopic"] = message.response_topic
+            if message.correlation_data:
+                part["correlationData"] = base64.b64encode(message.correlation_data).decode()
+            return "IoTCoreMessage", {"message": part}
+
+        try:
+            await self._stream(stream_id, "SubscribeToIoTCore", mailbox, event)
+        finally:
+            await close()
+
+    async def _UpdateState(self, _: int, body: Any) -> Json:
+        await self._link.report(State(body["state"]))
+        return {}
+
+    async def _GetConfiguration(self, _: int, body: Any) -> Json:
+        name, value = await self._link.configuration()
+        return {"componentName": name, "value": value}
+
+    async def _UpdateConfiguration(self, _: int, body: Any) -> Json:
+        await self._nucleus.set_configuration(body["valueToMerge"], name=self._name, validate=False)
+        return {}
+
+    async def _SubscribeToConfigurationUpdate(self, stream_id: int, body: Any) -> Json:
+        async with self._nucleus.listening("changed", self._name) as events:
+            mailbox_reply = f"{MODEL}SubscribeToConfigurationUpdateResponse"
+            self._rpc.reply(stream_id, mailbox_reply, b"{}", is_last=False)
+            self.flush()
+            while True:
+                changed = {"componentName": self._name, "keyPath": await events.get()}
+                self._event(stream_id, "ConfigurationUpdateEvents", {"configurationUpdateEvent": changed})
+
+    async def _SubscribeToValidateConfigurationUpdates(self, stream_id: int, body: Any) -> Json:
+        async with self._nucleus.listening("proposed", self._name) as events:
+            model = f"{MODEL}SubscribeToValidateConfigurationUpdatesResponse"
+            self._rpc.reply(stream_id, model, b"{}", is_last=False)
+            self.flush()
+            while True:
+                proposed = {"configuration": await events.get(), "deploymentId": "d"}
+                event = {"validateConfigurationUpdateEvent": proposed}
+                self._event(stream_id, "ValidateConfigurationUpdateEvents", event)
+
+    async def _SendConfigurationValidityReport(self, _: int, body: Any) -> Json:
+        self._nucleus.verdicts.put_nowait(body["configurationValidityReport"])
+        return {}
+
+    async def close(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self._writer.close()
+
+
+class SocketNucleus:
+    """A loopback nucleus behind a socket; a :class:`World` with faults."""
+
+    def __init__(self, folder: Path) -> None:
+        self.nucleus = LoopbackNucleus()
+        self.path = folder / "ipc.socket"
+        self.tokens: dict[str, str] = {}
+        self.silent: set[str] = set()
+        self.errors: dict[str, str] = {}
+        self.requests: list[str] = []
+        self.faults: list[str] = []
+        self.verdicts: asyncio.Queue[Any] = asyncio.Queue()
+        self._listeners: dict[tuple[str, str], list[asyncio.Queue[Json]]] = {}
+        self._server: asyncio.Server | None = None
+        self._peers: dict[_Peer, asyncio.Task[None]] = {}
+
+    @asynccontextmanager
+    async def listening(self, what: str, name: str) -> AsyncIterator[asyncio.Queue[Json]]:
+        queue: asyncio.Queue[Json] = asyncio.Queue()
+        queues = self._listeners.setdefault((what, name), [])
+        queues.append(queue)
+        try:
+            yield queue
+        finally:
+            queues.remove(queue)
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_unix_server(self._on_peer, self.path)
+
+    async def _on_peer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = _Peer(self, reader, writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._peers[peer] = task
+        try:
+            await peer.serve()
+        finally:
+            self._peers.pop(peer, None)
+            await peer.close()
+
+    async def drop(self) -> None:
+        """Close every connection, and wait until that is done."""
+        peers = list(self._peers.items())
+        for peer, _ in peers:
+            await peer.close()
+        await asyncio.gather(*(task for _, task in peers), return_exceptions=True)
+
+    def end_streams(self) -> None:
+        """End every stream from the nucleus's side; the connections stay."""
+        for peer in self._peers:
+            peer.end_streams()
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        await self.drop()
+        self.path.unlink(missing_ok=True)
+
+    def install(self, settings: Any, *, name: str) -> dict[str, str]:
+        """Make a component known; return the environment of its process."""
+        self.nucleus.component(settings, name=name)
+        self.tokens[f"token of {name}"] = name
+        return {SOCKET: str(self.path), TOKEN: f"token of {name}", "AWS_IOT_THING_NAME": self.nucleus.thing_name}
+
+    @asynccontextmanager
+    async def open(self, settings: S, *, name: str) -> AsyncIterator[Component[S]]:
+        environ = self.install(settings, name=name)
+
+        async def main(component: Component[S]) -> None:
+            """Only says which folder the component lies in."""
+
+        async with under_nucleus(main, type(settings), environ) as component:
+            yield component
+
+    async def set_configuration(self, changes: Mapping[str, Json], *, name: str, validate: bool = True) -> None:
+        if validate:
+            proposal = {**self.nucleus.configuration(name), **changes}
+            for queue in self._listeners.get(("proposed", name), []):
+                queue.put_nowait(proposal)
+                verdict = await self.verdicts.get()
+                if verdict["status"] == "REJECTED":
+                    raise ConfigurationError(verdict["message"])
+        await self.nucleus.set_configuration(changes, name=name, validate=False)
+        for queue in self._listeners.get(("changed", name), []):
+            for key in changes:
+                queue.put_nowait([key])
+
+
+@pytest.fixture
+async def socket_nucleus() -> AsyncIterator[SocketNucleus]:
+    """A nucleus behind a socket, listening."""
+    folder = Path(tempfile.mkdtemp(prefix="mn"))
+    nucleus = SocketNucleus(folder)
+    await nucleus.start()
+    try:
+        yield nucleus
+    finally:
+        await nucleus.stop()
+        shutil.rmtree(folder)
+    assert nucleus.faults == []
+
+
+@pytest.fixture(params=["loopback", "socket"])
+async def world(request: pytest.FixtureRequest, socket_nucleus: SocketNucleus) -> World:
+    """Each of the two nuclei."""
+    return LoopbackWorld() if request.param == "loopback" else socket_nucleus
