@@ -1,0 +1,103 @@
+"""One AWS account and region, by way of boto3: the embedded cloud or the real one, which cannot be told apart here."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from monodon.core.names import thing_arn, thing_group_arn
+from monodon.errors import FleetError
+
+
+class Aws:
+    """Clients of the services a fleet needs, each made on first use."""
+
+    def __init__(
+        self, *, endpoint_url: str | None = None, region: str | None = None, profile: str | None = None
+    ) -> None:
+        """Use boto3's own configuration, unless told otherwise.
+
+        Args:
+            endpoint_url: of an embedded cloud; its credentials may be anything, so they need not be configured.
+        """
+        keys = {"aws_access_key_id": "monodon", "aws_secret_access_key": "local"} if endpoint_url else {}
+        self._session = boto3.Session(profile_name=profile, region_name=region, **keys)
+        self._endpoint_url = endpoint_url
+        if self._session.region_name is None:
+            raise FleetError("no AWS region is configured", hint="set AWS_REGION, such as AWS_REGION=eu-west-1")
+
+    @property
+    def region(self) -> str:
+        """The region, such as ``eu-west-1``."""
+        return str(self._session.region_name)
+
+    @cached_property
+    def account(self) -> str:
+        """The account's twelve digits."""
+        with told():
+            return str(self._client("sts").get_caller_identity()["Account"])
+
+    @property
+    def bucket(self) -> str:
+        """The bucket for artifacts."""
+        return f"monodon-{self.account}-{self.region}"
+
+    @cached_property
+    def greengrass(self) -> Any:
+        """The client of ``greengrassv2``."""
+        return self._client("greengrassv2")
+
+    @cached_property
+    def iot(self) -> Any:
+        """The client of ``iot``."""
+        return self._client("iot")
+
+    @cached_property
+    def iam(self) -> Any:
+        """The client of ``iam``."""
+        return self._client("iam")
+
+    @cached_property
+    def s3(self) -> Any:
+        """The client of ``s3``."""
+        return self._client("s3")
+
+    def thing_arn(self, name: str) -> str:
+        """Return the ARN of a thing of this account."""
+        return str(thing_arn(self.region, self.account, name))
+
+    def group_arn(self, name: str) -> str:
+        """Return the ARN of a thing group of this account."""
+        return str(thing_group_arn(self.region, self.account, name))
+
+    def _client(self, service: str) -> Any:
+        config = Config(
+            retries={"mode": "standard", "max_attempts": 4},
+            connect_timeout=10,
+            read_timeout=60,
+            s3={"addressing_style": "path"} if self._endpoint_url else {},
+        )
+        return self._session.client(service, endpoint_url=self._endpoint_url, config=config)
+
+
+@contextmanager
+def told(hint: str | None = None) -> Iterator[None]:
+    """Turn what boto3 raises into a FleetError that says which call failed and why."""
+    try:
+        yield
+    except ClientError as error:
+        found = error.response["Error"]
+        raise FleetError(f"{error.operation_name} failed: {found['Code']}: {found['Message']}", hint=hint) from error
+    except BotoCoreError as error:
+        raise FleetError(
+            f"AWS cannot be reached: {error}", hint=hint or "check credentials, AWS_REGION and AWS_ENDPOINT_URL"
+        ) from error
+
+
+def is_missing(error: ClientError) -> bool:
+    """Tell whether AWS said that the thing asked for does not exist."""
+    return error.response["Error"]["Code"] in ("ResourceNotFoundException", "NoSuchEntity", "404", "NoSuchBucket")
