@@ -43,10 +43,13 @@ async def test_it_knows_its_name_thing_and_settings(world: World) -> None:
 
 
 async def test_a_message_reaches_another_component(world: World) -> None:
-    async with world.open(Settings(), name=ONE) as one, world.open(Settings(), name=TWO) as two:
-        async with two.subscribe("a/+") as messages:
-            await one.publish("a/b", {"n": 1, "x": [None, 0.5, "ö"]})
-            message = await anext(messages)
+    async with (
+        world.open(Settings(), name=ONE) as one,
+        world.open(Settings(), name=TWO) as two,
+        two.subscribe("a/+") as messages,
+    ):
+        await one.publish("a/b", {"n": 1, "x": [None, 0.5, "ö"]})
+        message = await anext(messages)
     assert message.topic == "a/b"
     assert message.json == {"n": 1, "x": [None, 0.5, "ö"]}
     assert not message.after_gap
@@ -68,29 +71,32 @@ async def test_a_dataclass_is_published_and_read(world: World) -> None:
 
 
 async def test_messages_of_one_publisher_stay_in_order(world: World) -> None:
-    async with world.open(Settings(), name=ONE) as one, world.open(Settings(), name=TWO) as two:
-        async with two.subscribe("n") as messages:
-            for number in range(100):
-                await one.publish("n", {"n": number})
-            received = [(await anext(messages)).json["n"] for _ in range(100)]
+    async with (
+        world.open(Settings(), name=ONE) as one,
+        world.open(Settings(), name=TWO) as two,
+        two.subscribe("n") as messages,
+    ):
+        for number in range(100):
+            await one.publish("n", {"n": number})
+        received = [(await anext(messages)).json["n"] for _ in range(100)]
     assert received == list(range(100))
 
 
 async def test_own_messages_come_back_unless_the_filter_has_a_wildcard(world: World) -> None:
     """ipc.md 4.1, receiveMode default."""
-    async with world.open(Settings(), name=ONE) as one:
-        async with (
-            one.subscribe("x/y") as exact,
-            one.subscribe("x/#") as wild,
-            one.subscribe("x/#", own_messages=True) as all_of_them,
-            one.subscribe("x/y", own_messages=False) as others,
-        ):
-            await one.publish("x/y", {"own": True})
-            assert (await anext(exact)).json == {"own": True}
-            assert (await anext(all_of_them)).json == {"own": True}
-            await world.nucleus.publish("x/y", {"own": False})
-            assert (await anext(wild)).json == {"own": False}
-            assert (await anext(others)).json == {"own": False}
+    async with (
+        world.open(Settings(), name=ONE) as one,
+        one.subscribe("x/y") as exact,
+        one.subscribe("x/#") as wild,
+        one.subscribe("x/#", own_messages=True) as all_of_them,
+        one.subscribe("x/y", own_messages=False) as others,
+    ):
+        await one.publish("x/y", {"own": True})
+        assert (await anext(exact)).json == {"own": True}
+        assert (await anext(all_of_them)).json == {"own": True}
+        await world.nucleus.publish("x/y", {"own": False})
+        assert (await anext(wild)).json == {"own": False}
+        assert (await anext(others)).json == {"own": False}
 
 
 async def test_a_handler_may_call_its_nucleus(world: World) -> None:

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from awscrt.io import ClientBootstrap, DefaultHostResolver, EventLoopGroup, SocketDomain, SocketOptions
 from awsiot.eventstreamrpc import Connection, MessageAmendment
@@ -25,7 +25,9 @@ from monodon.component.subscription import Closing
 from monodon.errors import IpcError
 
 logger = logging.getLogger(__name__)
-logging.getLogger("awsiot.eventstreamrpc").addHandler(logging.NullHandler())  # what it reports, we raise
+
+T = TypeVar("T")
+logging.getLogger("awsiot.eventstreamrpc").setLevel(logging.CRITICAL)  # what it reports we raise, or report
 
 #: Seconds that any call may take, and refused reconnections after which a process knows it is no longer wanted.
 DEADLINE_S = 10.0
@@ -149,7 +151,7 @@ class IpcConnection:
         client = GreengrassCoreIPCClient(connection)
         events = _ConnectionEvents(lambda: self.later(self._disconnected, client))
         try:
-            await self._settled("connect", connection.connect(events))
+            await self._settled("connect", self._begin("connect", lambda: connection.connect(events)))
         except BaseException:
             connection.close()
             raise
@@ -231,10 +233,22 @@ class IpcConnection:
     # --- from the network thread to the loop ---
 
     def later(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Call on the event loop soon; may be called from any thread."""
         try:
             self._loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:
             logger.debug("a callback came after the end of the event loop")
+
+    def _begin(self, what: str, call: Callable[[], T]) -> T:
+        """Call into awsiotsdk, which may refuse at once.
+
+        Raises:
+            IpcError: what went wrong, translated.
+        """
+        try:
+            return call()
+        except Exception as error:
+            raise translate(what, error) from error
 
     async def _settled(self, what: str, future: "Future[Any]") -> Any:
         """Wait for a future of awsiotsdk, which is never cancelled, within the deadline.
@@ -273,12 +287,8 @@ class IpcConnection:
     async def call(self, name: str, request: Any) -> Any:
         """Perform a unary operation, such as ``publish_to_topic``, and return its response."""
         client = await self._ready_client(name)
-        operation = None
-        try:
-            operation = getattr(client, f"new_{name}")()
-            operation.activate(request)
-        except Exception as error:
-            raise translate(name, error) from error
+        operation = self._begin(name, getattr(client, f"new_{name}"))
+        self._begin(name, lambda: operation.activate(request))
         response = operation.get_response()
         try:
             return await self._settled(name, response)
@@ -291,12 +301,9 @@ class IpcConnection:
         try:
             client = await self._ready_client(stream.title)
             events = _StreamEvents(stream, lambda: self.later(self._stream_closed, stream, operation))
-            try:
-                operation = getattr(client, f"new_{stream.operation_name}")(events)
-                stream.operation = operation
-                operation.activate(stream.request)
-            except Exception as error:
-                raise translate(stream.title, error) from error
+            operation = self._begin(stream.title, lambda: getattr(client, f"new_{stream.operation_name}")(events))
+            stream.operation = operation
+            self._begin(stream.title, lambda: operation.activate(stream.request))
             await self._settled(stream.title, operation.get_response())
         except BaseException:
             failed, stream.operation = stream.operation, None
@@ -315,6 +322,7 @@ class IpcConnection:
             self._broken.set()
 
     async def subscribe(self, stream: Stream) -> Closing:
+        """Open a stream, and keep it open through every reconnection until the result is called."""
         self._streams.add(stream)
         try:
             await self._open_stream(stream)

@@ -51,7 +51,8 @@ def translate(what: str, error: Exception) -> IpcError:
         )
     if isinstance(error, SerializeError | DeserializeError | UnmappedDataError):
         return IpcError(f"{what}: {type(error).__name__}: {error}", code=INVALID_MESSAGE)
-    if isinstance(error, StreamClosedError | ConnectionClosedError | EventStreamError | AwsCrtError):
+    is_native = type(error) is RuntimeError and "AWS_" in str(error)  # what awscrt raises at once has no type
+    if is_native or isinstance(error, StreamClosedError | ConnectionClosedError | EventStreamError | AwsCrtError):
         reason = str(error) or "closed without an answer"
         return IpcError(f"{what}: the connection to the nucleus broke: {reason}", code=CONNECTION_LOST)
     return IpcError(f"{what}: {type(error).__name__}: {error}")

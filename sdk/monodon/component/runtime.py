@@ -97,7 +97,8 @@ def _report_crash(error: BaseException) -> int:
     if isinstance(error, MonodonError):
         return _report(error)
     traceback.print_exception(error, file=sys.stderr)
-    print(f"error: the component failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201
+    reason = " | ".join(str(error).splitlines())
+    print(f"error: the component failed: {type(error).__name__}: {reason}", file=sys.stderr, flush=True)  # noqa: T201
     return FAILED
 
 
