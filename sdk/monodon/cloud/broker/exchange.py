@@ -1,0 +1,456 @@
+"""Everything between clients: sessions, subscriptions, retained messages, wills; who gets what, and who may.
+
+Packets come in with the client they are from, packets go out by a ``Link``; sockets and clocks are the server's. All of
+one call's writes belong to the transaction that the server holds, and what a ``Link`` is given leaves after the commit.
+
+Source: MQTT 5.0; AWS IoT Core developer guide, "MQTT" (limits, policy actions, reserved topics).
+"""
+
+import logging
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeAlias
+
+from monodon.cloud.broker import identity as actions
+from monodon.cloud.broker.identity import Identity
+from monodon.cloud.broker.memory import Memory
+from monodon.cloud.broker.session import Grant, Incoming, Limits, Outgoing, Session
+from monodon.core.topics import Matching, Subscriptions, iot_limit_problem, iot_matches, split_shared
+from monodon.mqtt import (
+    ConnAck,
+    Connect,
+    Disconnect,
+    Message,
+    Packet,
+    PingReq,
+    PingResp,
+    ProtocolError,
+    PubAck,
+    Publish,
+    Reason,
+    SubAck,
+    Subscribe,
+    Subscription,
+    UnsubAck,
+    Unsubscribe,
+    Will,
+)
+
+logger = logging.getLogger(__name__)
+
+Authorise: TypeAlias = Callable[[Identity, str, str], bool]
+Handler: TypeAlias = Callable[[Identity, str, bytes], None]
+
+_RESERVED = "$aws/"
+
+
+class Link(Protocol):
+    """The way to one client. What is sent leaves, in order, once the transaction is on disk; then ``close`` closes."""
+
+    @property
+    def is_congested(self) -> bool: ...
+    def send(self, packet: Packet) -> bool: ...
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """A connection after its CONNECT."""
+
+    link: Link = field(repr=False)
+    identity: Identity
+    session: Session = field(repr=False)
+    incoming: Incoming = field(repr=False)
+    will: Will | None = None
+    is_attached: bool = True
+
+
+class Exchange:
+    """The rules of the broker, for all clients together."""
+
+    def __init__(self, memory: Memory, authorise: Authorise, *, limits: Limits, now: float) -> None:
+        self.limits = limits
+        self._memory = memory
+        self._authorise = authorise
+        self._clients: dict[str, Client] = {}
+        self._handlers: list[tuple[str, Handler]] = []
+        self._wills: dict[str, tuple[float, Will, Identity]] = {}
+        self._unsaved: dict[Outgoing, Session] = {}
+        self._index: Subscriptions[Grant] = Subscriptions(Matching.IOT)
+        with memory.transaction():
+            self._sessions = memory.sessions(limit=limits.queued_messages)
+            self._retained = memory.retained()
+        for session in self._sessions.values():
+            if session.ends_at is None:  # it was connected when the broker was killed
+                session.ends_at = now + session.expiry_s
+            for topic_filter, grant in session.grants.items():
+                self._index.add(topic_filter, grant)
+
+    def reserve(self, topic_filter: str, handler: Handler) -> None:
+        """Let ``handler`` answer what clients publish on ``$aws/`` topics under the filter; the first one wins."""
+        self._handlers.append((topic_filter, handler))
+
+    def client(self, client_id: str) -> Client | None:
+        """The connection of a client id, if it has one."""
+        return self._clients.get(client_id)
+
+    def retained(self, now: float) -> dict[str, tuple[Message, float]]:
+        """Retained messages by topic, and when each was published."""
+        return {topic: entry for topic, entry in self._retained.items() if not _is_over(*entry, now)}
+
+    # Connecting
+
+    def connect(self, link: Link, packet: Connect, identity: Identity | None, now: float) -> Client | None:
+        """Answer a CONNECT; None: it was refused and the link closed."""
+        limits = self.limits
+        assigned = None if packet.client_id else f"auto-{uuid.uuid4()}"
+        client_id = packet.client_id or str(assigned)
+        identity = None if identity is None else replace(identity, client_id=client_id)
+        reason = self._connect_refusal(packet, client_id, identity)
+        if reason is not None or identity is None:
+            reason = reason or Reason.NOT_AUTHORIZED
+            logger.warning("refused MQTT client %r: %s", client_id, reason.name)
+            link.send(ConnAck(reason=reason))
+            link.close()
+            return None
+        before = self._clients.get(client_id)
+        if before is not None:
+            logger.info("MQTT client %s connected again; the connection before it ends", client_id)
+            before.link.send(Disconnect(reason=Reason.SESSION_TAKEN_OVER))
+            self.detach(before, now)
+            before.link.close()
+        session, is_present = self._take_session(client_id, identity, packet, now)
+        client = Client(link, identity, session, Incoming(limits), packet.will)
+        self._clients[client_id] = client
+        keep_alive_s = self.keep_alive_s(packet)
+        acknowledgement = ConnAck(
+            session_present=is_present,
+            session_expiry_s=session.expiry_s if session.expiry_s != packet.session_expiry_s else None,
+            assigned_client_id=assigned,
+            server_keep_alive_s=keep_alive_s if keep_alive_s != packet.keep_alive_s else None,
+            receive_maximum=limits.receive_maximum,
+            topic_alias_maximum=limits.topic_alias_maximum,
+            maximum_qos=1,
+            maximum_packet_size=limits.packet_bytes,
+            shared_subscriptions=False,
+        )
+        link.send(acknowledgement)
+        logger.info("MQTT client %s connected (session %s)", client_id, "resumed" if is_present else "new")
+        for packet_id, outgoing in session.resume(packet.receive_maximum):
+            self._transmit(client, packet_id, outgoing, now, duplicate=True)
+        self.pump(client, now)
+        return client
+
+    def keep_alive_s(self, packet: Connect) -> int:
+        """The keep-alive that holds: the client's own, unless it has none or a longer one than is offered."""
+        return min(packet.keep_alive_s or self.limits.keep_alive_s, self.limits.keep_alive_s)
+
+    def _connect_refusal(self, packet: Connect, client_id: str, identity: Identity | None) -> Reason | None:
+        if packet.authentication_method is not None:
+            return Reason.BAD_AUTHENTICATION_METHOD
+        if len(client_id) > self.limits.client_id_characters:
+            return Reason.CLIENT_ID_NOT_VALID
+        if packet.will is not None and packet.will.message.qos > 1:
+            return Reason.QOS_NOT_SUPPORTED
+        if identity is None or not self._authorise(identity, actions.CONNECT, client_id):
+            return Reason.NOT_AUTHORIZED
+        return None
+
+    def _take_session(self, client_id: str, identity: Identity, packet: Connect, now: float) -> tuple[Session, bool]:
+        will = self._wills.pop(client_id, None)
+        session = self._sessions.get(client_id)
+        if session is not None and (packet.clean_start or _has_ended(session, now)):
+            self._end(session)
+            if will is not None:
+                self._publish_will(will[1], will[2], now)
+            session = None
+        is_present = session is not None
+        if session is None:
+            session = Session(client_id, identity, limit=self.limits.queued_messages)
+            self._sessions[client_id] = session
+        was_persistent = session.is_persistent
+        session.identity, session.ends_at = identity, None
+        session.expiry_s = min(packet.session_expiry_s, self.limits.session_expiry_s)
+        if session.is_persistent:
+            self._memory.save(session)
+        elif was_persistent:
+            self._memory.forget(session)
+        return session, is_present
+
+    def detach(self, client: Client, now: float, *, with_will: bool = True) -> None:
+        """A connection is over: its session waits or ends, its will is published in time. Safe to call twice."""
+        if not client.is_attached:
+            return
+        client.is_attached = False
+        session = client.session
+        if self._clients.get(session.client_id) is client:
+            del self._clients[session.client_id]
+        if client.will is not None and with_will:
+            delay_s = min(client.will.delay_s, session.expiry_s)
+            if delay_s:
+                self._wills[session.client_id] = (now + delay_s, client.will, client.identity)
+            else:
+                self._publish_will(client.will, client.identity, now)
+        client.will = None
+        if session.is_persistent:
+            session.ends_at = now + session.expiry_s
+            self._memory.save(session)
+            for outgoing in session.pending():
+                self._unsaved.pop(outgoing, None)
+                self._memory.add(session, outgoing)
+        else:
+            self._end(session)
+
+    def _end(self, session: Session) -> None:
+        for topic_filter, grant in session.grants.items():
+            self._index.remove(topic_filter, grant)
+        for outgoing in session.pending():
+            self._unsaved.pop(outgoing, None)
+        self._memory.forget(session)
+        if self._sessions.get(session.client_id) is session:
+            del self._sessions[session.client_id]
+
+    def _publish_will(self, will: Will, identity: Identity, now: float) -> None:
+        if self._authorise(identity, actions.PUBLISH, will.message.topic):
+            self.publish(will.message, now)
+        else:
+            logger.warning("the will of %s is not allowed on %s", identity.client_id, will.message.topic)
+
+    # What a client sends
+
+    def receive(self, client: Client, packet: Packet, now: float) -> None:
+        """Act on a packet of a connected client.
+
+        Raises:
+            ProtocolError: it must not send that; the caller ends the connection.
+        """
+        if isinstance(packet, Publish):
+            self._publish_of(client, packet, now)
+        elif isinstance(packet, PubAck):
+            self._acknowledged(client, packet, now)
+        elif isinstance(packet, PingReq):
+            client.link.send(PingResp())
+        elif isinstance(packet, Subscribe):
+            self._subscribe(client, packet, now)
+        elif isinstance(packet, Unsubscribe):
+            self._unsubscribe(client, packet)
+        elif isinstance(packet, Disconnect):
+            self._disconnect(client, packet, now)
+        else:
+            raise ProtocolError(f"a {type(packet).__name__} from a connected client", Reason.PROTOCOL_ERROR)
+
+    def _disconnect(self, client: Client, packet: Disconnect, now: float) -> None:
+        session = client.session
+        if packet.session_expiry_s is not None:
+            if packet.session_expiry_s and not session.expiry_s:
+                raise ProtocolError("a session that was to end cannot be kept", Reason.PROTOCOL_ERROR)
+            was_persistent = session.is_persistent
+            session.expiry_s = min(packet.session_expiry_s, self.limits.session_expiry_s)
+            if was_persistent and not session.is_persistent:
+                self._memory.forget(session)
+        self.detach(client, now, with_will=packet.reason is not Reason.SUCCESS)
+        client.link.close()
+
+    def _publish_of(self, client: Client, packet: Publish, now: float) -> None:
+        message = client.incoming.read(packet)
+        reason, text = self._accept(client, message, now)
+        if reason >= Reason.UNSPECIFIED_ERROR:
+            logger.warning("publish of %s on %s refused: %s", client.identity.client_id, message.topic, text)
+        if packet.packet_id is not None:
+            client.link.send(PubAck(packet_id=packet.packet_id, reason=reason, reason_text=text))
+
+    def _accept(self, client: Client, message: Message, now: float) -> tuple[Reason, str | None]:
+        problem = iot_limit_problem(message.topic)
+        if problem is not None:
+            return Reason.TOPIC_NAME_INVALID, problem
+        for action in (actions.PUBLISH, actions.RETAIN_PUBLISH)[: 1 + message.retain]:
+            if not self._authorise(client.identity, action, message.topic):
+                return Reason.NOT_AUTHORIZED, f"no policy allows {action} on this topic"
+        if message.topic.startswith(_RESERVED):
+            for topic_filter, handler in self._handlers:
+                if iot_matches(topic_filter, message.topic):
+                    return self._answer(client, handler, message)
+        is_wanted = self.publish(message, now, origin=client.session)
+        return (Reason.SUCCESS if is_wanted else Reason.NO_MATCHING_SUBSCRIBERS), None
+
+    def _answer(self, client: Client, handler: Handler, message: Message) -> tuple[Reason, str | None]:
+        try:
+            with self._memory.transaction():
+                handler(client.identity, message.topic, message.payload)
+        except Exception:
+            logger.exception("the cloud failed to answer %s on %s", client.identity.client_id, message.topic)
+            return Reason.UNSPECIFIED_ERROR, "the cloud failed to answer"
+        return Reason.SUCCESS, None
+
+    def _acknowledged(self, client: Client, packet: PubAck, now: float) -> None:
+        outgoing = client.session.acknowledge(packet.packet_id)
+        if outgoing is None:
+            logger.debug("%s acknowledged unknown packet %d", client.identity.client_id, packet.packet_id)
+            return
+        self._done(outgoing)
+        self.pump(client, now)
+
+    def _done(self, outgoing: Outgoing) -> None:
+        self._unsaved.pop(outgoing, None)
+        self._memory.drop(outgoing)
+
+    # Subscriptions
+
+    def _subscribe(self, client: Client, packet: Subscribe, now: float) -> None:
+        session, granted, reasons = client.session, [], []
+        for position, wanted in enumerate(packet.subscriptions):
+            reason = self._subscribe_refusal(client, wanted, position)
+            if reason is None:
+                wanted = replace(wanted, qos=min(wanted.qos, 1))
+                before = session.grants.get(wanted.topic_filter)
+                if before is not None:
+                    self._index.remove(wanted.topic_filter, before)
+                grant = Grant(session, wanted, packet.subscription_id)
+                session.grants[wanted.topic_filter] = grant
+                self._index.add(wanted.topic_filter, grant)
+                granted.append((grant, before is None))
+                reason = Reason.GRANTED_QOS_1 if wanted.qos else Reason.SUCCESS
+            else:
+                logger.warning("subscribe of %s to %s refused: %s", session.client_id, wanted.topic_filter, reason.name)
+            reasons.append(reason)
+        if granted and session.is_persistent:
+            self._memory.save(session)
+        client.link.send(SubAck(packet_id=packet.packet_id, reasons=tuple(reasons)))
+        for grant, is_new in granted:
+            self._send_retained(grant, is_new, now)
+
+    def _subscribe_refusal(self, client: Client, wanted: Subscription, position: int) -> Reason | None:
+        limits, grants = self.limits, client.session.grants
+        if position >= limits.filters_per_subscribe:
+            return Reason.QUOTA_EXCEEDED
+        if len(grants) >= limits.subscriptions and wanted.topic_filter not in grants:
+            return Reason.QUOTA_EXCEEDED
+        if split_shared(wanted.topic_filter)[0] is not None:
+            return Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
+        if iot_limit_problem(wanted.topic_filter) is not None:
+            return Reason.TOPIC_FILTER_INVALID
+        if not self._authorise(client.identity, actions.SUBSCRIBE, wanted.topic_filter):
+            return Reason.NOT_AUTHORIZED
+        return None
+
+    def _send_retained(self, grant: Grant, is_new: bool, now: float) -> None:
+        wanted = grant.subscription
+        if wanted.retain_handling == 2 or (wanted.retain_handling == 1 and not is_new):
+            return
+        entry = self._retained.get(wanted.topic_filter)
+        found = [(wanted.topic_filter, entry)] if entry else []
+        if "+" in wanted.topic_filter or "#" in wanted.topic_filter:
+            found = [(topic, each) for topic, each in self._retained.items() if iot_matches(wanted.topic_filter, topic)]
+        for _, (message, at) in found:
+            if not _is_over(message, at, now):
+                left = None if message.expiry_s is None else max(0, round(at + message.expiry_s - now))
+                self._deliver(grant.session, replace(message, expiry_s=left), (grant,), now, is_retained=True)
+
+    def _unsubscribe(self, client: Client, packet: Unsubscribe) -> None:
+        session, reasons = client.session, []
+        for topic_filter in packet.topic_filters:
+            grant = session.grants.pop(topic_filter, None)
+            if grant is not None:
+                self._index.remove(topic_filter, grant)
+            reasons.append(Reason.NO_SUBSCRIPTION_EXISTED if grant is None else Reason.SUCCESS)
+        if session.is_persistent:
+            self._memory.save(session)
+        client.link.send(UnsubAck(packet_id=packet.packet_id, reasons=tuple(reasons)))
+
+    # Delivery
+
+    def publish(self, message: Message, now: float, *, origin: Session | None = None) -> bool:
+        """Hand a message to everyone who subscribed, and keep it if it is to be retained; False: nobody did."""
+        if message.retain:
+            self._memory.retain(message, now)
+            if message.payload:
+                self._retained[message.topic] = (message, now)
+            else:
+                self._retained.pop(message.topic, None)
+        receivers: dict[Session, list[Grant]] = {}
+        for grant in self._index.matching(message.topic):
+            if not (grant.subscription.no_local and grant.session is origin):
+                receivers.setdefault(grant.session, []).append(grant)
+        for session, grants in receivers.items():
+            self._deliver(session, message, grants, now)
+        return bool(receivers)
+
+    def _deliver(
+        self, session: Session, message: Message, grants: list[Grant] | tuple[Grant], now: float,
+        *, is_retained: bool = False,
+    ) -> None:  # fmt: skip
+        if not self._authorise(session.identity, actions.RECEIVE, message.topic):
+            return
+        qos = min(message.qos, max(grant.subscription.qos for grant in grants))
+        retain = is_retained or (message.retain and any(grant.subscription.retain_as_published for grant in grants))
+        if qos != message.qos or retain != message.retain:
+            message = replace(message, qos=qos, retain=retain)
+        ids = tuple(grant.identifier for grant in grants if grant.identifier is not None)
+        client = self._clients.get(session.client_id)
+        if qos == 0:
+            if client is not None and not client.link.is_congested:
+                client.link.send(Publish(message=message, subscription_ids=ids))
+            return
+        expires_at = None if message.expiry_s is None else now + message.expiry_s
+        outgoing = Outgoing(message, ids, expires_at, None, now)
+        if not session.offer(outgoing):
+            if session.dropped == 1:
+                logger.warning("the queue of %s is full; newer messages are dropped", session.client_id)
+            return
+        if client is None:
+            self._memory.add(session, outgoing)
+            return
+        if session.is_persistent:
+            self._unsaved[outgoing] = session
+        self.pump(client, now)
+
+    def pump(self, client: Client, now: float) -> None:
+        """Send what waits for this client, as far as its window and its connection allow."""
+        session = client.session
+        while client.is_attached and not client.link.is_congested:
+            item = session.next(now)
+            if item is None:
+                return
+            packet_id, outgoing = item
+            if packet_id is None:
+                self._done(outgoing)
+            else:
+                self._transmit(client, packet_id, outgoing, now)
+
+    def _transmit(
+        self, client: Client, packet_id: int, outgoing: Outgoing, now: float, *, duplicate: bool = False
+    ) -> None:
+        if not client.link.send(outgoing.packet(packet_id, now, duplicate=duplicate)):
+            # [MQTT-3.1.2-25]: too large for this client; behave as if it had been delivered
+            client.session.acknowledge(packet_id)
+            self._done(outgoing)
+
+    # Time
+
+    def tick(self, now: float, *, save_older_than_s: float = 1.0) -> None:
+        """Publish wills that are due, end sessions whose time is up, write what a client is slow to acknowledge.
+
+        A message for a connected client is on its way already, so it is not written before the publisher has its
+        acknowledgement; one that nobody is there to take is (see ``_deliver``).
+        """
+        for client_id, (due, will, identity) in list(self._wills.items()):
+            if due <= now:
+                del self._wills[client_id]
+                self._publish_will(will, identity, now)
+        for session in [each for each in self._sessions.values() if _has_ended(each, now)]:
+            logger.info("the session of MQTT client %s expired", session.client_id)
+            self._end(session)
+        for outgoing, session in list(self._unsaved.items()):
+            if outgoing.offered_at > now - save_older_than_s:
+                break
+            del self._unsaved[outgoing]
+            self._memory.add(session, outgoing)
+
+
+def _has_ended(session: Session, now: float) -> bool:
+    return session.ends_at is not None and session.ends_at <= now
+
+
+def _is_over(message: Message, at: float, now: float) -> bool:
+    return message.expiry_s is not None and at + message.expiry_s <= now
