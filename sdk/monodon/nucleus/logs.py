@@ -1,0 +1,263 @@
+"""Log files of the nucleus and of each component, in AWS's formats, rolled by the hour and by size.
+
+``logs/greengrass.log`` is the nucleus's own, ``logs/<component>.log`` what a component's processes print. A full
+file, or one of a past hour, becomes ``<base>_yyyy_MM_dd_HH_<n>.log``; the oldest go when all of one log together
+pass their limit. A disk that is full loses lines, never the nucleus.
+
+Source: aws.greengrass.Nucleus, configuration ``logging``; Greengrass logging, ``PersistenceConfig.java``.
+"""
+
+import json
+import logging
+import os
+import re
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from monodon.core.json import Json
+from monodon.core.steps import coerce_integer
+
+_LOG = logging.getLogger(__name__)
+
+_LEVELS = {"TRACE": 5, "DEBUG": 10, "INFO": 20, "WARN": 30, "ERROR": 40}
+NUCLEUS_LOG = "greengrass"
+
+
+class LogFormat(StrEnum):
+    """How a line looks: AWS's text, or one JSON object."""
+
+    TEXT = "TEXT"
+    JSON = "JSON"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """What the nucleus's configuration says of its logs."""
+
+    level: str = "INFO"
+    format: LogFormat = LogFormat.TEXT
+    file_size_bytes: int = 1024 * 1024
+    total_size_bytes: int = 10 * 1024 * 1024
+
+    @classmethod
+    def read(cls, configuration: Mapping[str, Json]) -> "LogSettings":
+        """Return the settings in the nucleus's ``logging`` map; what is missing or unknown is as it is by default."""
+        values = {key.lower(): value for key, value in configuration.items()}
+        level, style = str(values.get("level", "")).upper(), str(values.get("format", "")).upper()
+        return cls(
+            level=level if level in _LEVELS else cls().level,
+            format=LogFormat(style) if style in tuple(LogFormat) else cls().format,
+            file_size_bytes=coerce_integer(values.get("filesizekb")) * 1024 or cls().file_size_bytes,
+            total_size_bytes=coerce_integer(values.get("totallogssizekb")) * 1024 or cls().total_size_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What a line says beside its time: ``contexts`` are the keys and values at its end, ``trace`` follows it."""
+
+    level: str
+    thread: str
+    logger: str
+    message: str
+    event: str = ""
+    contexts: Mapping[str, str] | None = None
+    trace: str = ""
+
+
+def format_entry(entry: Entry, at_s: float, style: LogFormat) -> str:
+    """Return ``entry`` as AWS writes it, with its line end; ``at_s`` is in seconds since 1970.
+
+    Source: Greengrass logging, ``GreengrassLogMessage.getTextMessage`` and ``getJSONMessage``.
+    """
+    milliseconds = int(at_s * 1000)
+    contexts = dict(entry.contexts or {})
+    if style is LogFormat.JSON:
+        document = {
+            "thread": entry.thread,
+            "level": entry.level,
+            "eventType": entry.event or None,
+            "message": entry.message,
+            "contexts": contexts,
+            "loggerName": entry.logger,
+            "timestamp": milliseconds,
+            "cause": entry.trace or None,
+        }
+        return json.dumps(document, ensure_ascii=False) + "\n"
+    shown = ", ".join(f"{key}={value}" for key, value in contexts.items())
+    event = f"{entry.event}. " if entry.event else ""
+    head = f"{_timestamp(milliseconds)} [{entry.level}] ({entry.thread}) {entry.logger}"
+    return f"{head}: {event}{entry.message}. {{{shown}}}\n{entry.trace}"
+
+
+class LogFile:
+    """One log: the active file, and those rolled from it. Writes at once; never raises for the disk's sake."""
+
+    def __init__(self, folder: Path, base: str, settings: LogSettings, now: Callable[[], float]) -> None:
+        self._folder = folder
+        self._base = base
+        self._settings = settings
+        self._now = now
+        self._rolled_name = re.compile(re.escape(base) + r"_(\d{4}_\d\d_\d\d_\d\d)_(\d+)\.log")
+        self._descriptor = -1
+        self._size = 0
+        self._hour = 0
+        self._lost = 0
+
+    @property
+    def path(self) -> Path:
+        """The active file."""
+        return self._folder / f"{self._base}.log"
+
+    def write(self, *entries: Entry) -> None:
+        """Append these entries, in order, with the time of now; those below the level of the settings are left out."""
+        least = _LEVELS[self._settings.level]
+        now = self._now()
+        lines = [
+            format_entry(entry, now, self._settings.format).encode("utf-8", "replace")
+            for entry in entries
+            if _LEVELS[entry.level] >= least
+        ]
+        try:
+            self._append(lines, now)
+        except OSError as error:
+            if not self._lost:
+                os.write(2, f"monodon: cannot write {self.path}: {error.strerror}; lines are lost\n".encode())
+            self._lost += len(lines)
+
+    def close(self) -> None:
+        """Close the file; a later write opens it again."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+    def _append(self, lines: Sequence[bytes], now: float) -> None:
+        pending: list[bytes] = []
+        size = 0
+        for line in lines:
+            if self._descriptor < 0:
+                self._open(now)
+            if (self._size + size and self._size + size + len(line) > self._settings.file_size_bytes) or int(
+                now // 3600
+            ) != self._hour:
+                self._put(pending)
+                pending, size = [], 0
+                self._roll(now)
+            pending.append(line)
+            size += len(line)
+        self._put(pending)
+
+    def _put(self, lines: Sequence[bytes]) -> None:
+        if not lines:
+            return
+        data = b"".join(lines)
+        try:
+            written = 0
+            while written < len(data):
+                written += os.write(self._descriptor, data[written:])
+        except OSError:
+            os.ftruncate(self._descriptor, self._size)
+            raise
+        self._size += len(data)
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            _LOG.warning("%s: %d lines were lost while the disk refused them", self.path, lost)
+
+    def _open(self, now: float) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        known = os.fstat(self._descriptor)
+        self._size = known.st_size
+        self._hour = int((known.st_mtime if known.st_size else now) // 3600)
+
+    def _roll(self, now: float) -> None:
+        if self._size:
+            stamp = datetime.fromtimestamp(self._hour * 3600, UTC).strftime("%Y_%m_%d_%H")
+            rolled = self._rolled()
+            number = 1 + max((number for hour, number, _ in rolled if hour == stamp), default=-1)
+            self.close()
+            self.path.rename(self._folder / f"{self._base}_{stamp}_{number}.log")
+            self._discard()
+            self._open(now)
+        self._hour = int(now // 3600)
+
+    def _rolled(self) -> list[tuple[str, int, Path]]:
+        """Hour, number and path of every rolled file, oldest first."""
+        found = [
+            (match[1], int(match[2]), path)
+            for path in self._folder.iterdir()
+            if (match := self._rolled_name.fullmatch(path.name))
+        ]
+        return sorted(found)
+
+    def _discard(self) -> None:
+        room = self._settings.total_size_bytes - self._settings.file_size_bytes
+        for _, _, path in reversed(self._rolled()):
+            room -= path.stat().st_size
+            if room < 0:
+                path.unlink(missing_ok=True)
+
+
+class Logs:
+    """All logs of one device, in one folder. Close it when nothing writes any more."""
+
+    def __init__(self, folder: Path, settings: LogSettings | None = None, now: Callable[[], float] = time.time) -> None:
+        """``now`` gives seconds since 1970."""
+        self._folder = folder
+        self._settings = settings or LogSettings()
+        self._now = now
+        self._files: dict[str, LogFile] = {}
+
+    def component(self, name: str) -> LogFile:
+        """Return the log of a component, or of the nucleus by `NUCLEUS_LOG`; always the same one."""
+        if name not in self._files:
+            self._files[name] = LogFile(self._folder, name, self._settings, self._now)
+        return self._files[name]
+
+    def handler(self) -> logging.Handler:
+        """Return a handler that writes what the nucleus itself logs into ``greengrass.log``."""
+        return _NucleusHandler(self.component(NUCLEUS_LOG))
+
+    def forget(self, name: str) -> None:
+        """Close the log of a component that is gone; its files stay."""
+        if name in self._files:
+            self._files.pop(name).close()
+
+    def close(self) -> None:
+        """Close every file."""
+        for name in list(self._files):
+            self.forget(name)
+
+
+class _NucleusHandler(logging.Handler):
+    def __init__(self, file: LogFile) -> None:
+        super().__init__()
+        self._file = file
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            trace = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
+            entry = Entry(
+                level=_level(record.levelno),
+                thread=record.threadName or "main",
+                logger=record.name,
+                message=record.getMessage(),
+                trace=trace,
+            )
+            self._file.write(entry)
+        except Exception:
+            self.handleError(record)
+
+
+def _level(number: int) -> str:
+    return next((name for name, least in reversed(_LEVELS.items()) if number >= least), "TRACE")
+
+
+def _timestamp(milliseconds: int) -> str:
+    moment = datetime.fromtimestamp(milliseconds // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"
