@@ -195,8 +195,9 @@ async def test_a_nucleus_without_validation_is_no_hindrance(socket_nucleus: Any)
 
 async def test_a_message_larger_than_a_frame_is_refused_and_the_connection_lives(socket_nucleus: Any) -> None:
     async with link_to(socket_nucleus) as link:
-        with pytest.raises(IpcError):
+        with pytest.raises(IpcError, match="the message is too large") as caught:
             await link.publish("a", bytes(20 * 1024 * 1024))
+        assert caught.value.code == "InvalidMessage"
         await link.publish("a", {"n": 1})
 
 

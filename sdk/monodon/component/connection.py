@@ -20,7 +20,7 @@ from awscrt.io import ClientBootstrap, DefaultHostResolver, EventLoopGroup, Sock
 from awsiot.eventstreamrpc import Connection, MessageAmendment
 from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
 
-from monodon.component.refusals import ACCESS_DENIED, TRANSIENT, lost, timed_out, translate
+from monodon.component.refusals import ACCESS_DENIED, NOT_SENT, TRANSIENT, lost, timed_out, translate
 from monodon.component.subscription import Closing
 from monodon.errors import IpcError
 
@@ -44,7 +44,8 @@ class Stream:
     deliver: Callable[[Any], None]  # on the network thread
     gap: Callable[[], None]
     fail: Callable[[IpcError], None]
-    operation: Any = None
+    operation: Any = None  # None: not open
+    events: "_StreamEvents | None" = None  # of the latest opening
     is_opening: bool = field(default=False)
 
 
@@ -151,7 +152,7 @@ class IpcConnection:
         client = GreengrassCoreIPCClient(connection)
         events = _ConnectionEvents(lambda: self.later(self._disconnected, client))
         try:
-            await self._settled("connect", self._begin("connect", lambda: connection.connect(events)))
+            await self._settled("connect", self._begin("connect", connection.connect, events))
         except BaseException:
             connection.close()
             raise
@@ -239,14 +240,14 @@ class IpcConnection:
         except RuntimeError:
             logger.debug("a callback came after the end of the event loop")
 
-    def _begin(self, what: str, call: Callable[[], T]) -> T:
+    def _begin(self, what: str, call: Callable[..., T], *arguments: Any) -> T:
         """Call into awsiotsdk, which may refuse at once.
 
         Raises:
             IpcError: what went wrong, translated.
         """
         try:
-            return call()
+            return call(*arguments)
         except Exception as error:
             raise translate(what, error) from error
 
@@ -286,9 +287,7 @@ class IpcConnection:
 
     async def call(self, name: str, request: Any) -> Any:
         """Perform a unary operation, such as ``publish_to_topic``, and return its response."""
-        client = await self._ready_client(name)
-        operation = self._begin(name, getattr(client, f"new_{name}"))
-        self._begin(name, lambda: operation.activate(request))
+        operation = await self._sent(name, lambda client: getattr(client, f"new_{name}")(), request)
         response = operation.get_response()
         try:
             return await self._settled(name, response)
@@ -296,14 +295,29 @@ class IpcConnection:
             if not response.done():
                 operation.close()
 
+    async def _sent(self, what: str, new_operation: Callable[[GreengrassCoreIPCClient], Any], request: Any) -> Any:
+        while True:
+            client = await self._ready_client(what)
+            try:
+                operation = self._begin(what, new_operation, client)
+                self._begin(what, operation.activate, request)
+            except IpcError as error:
+                if error.code != NOT_SENT:
+                    raise
+                client.close()
+                self._disconnected(client)  # the network thread's word of it is on its way
+            else:
+                return operation
+
     async def _open_stream(self, stream: Stream) -> None:
-        stream.is_opening = True
+        events = _StreamEvents(stream, lambda: self.later(self._stream_closed, stream, events))
+        stream.is_opening, stream.events = True, events
+        new_operation = f"new_{stream.operation_name}"
         try:
-            client = await self._ready_client(stream.title)
-            events = _StreamEvents(stream, lambda: self.later(self._stream_closed, stream, operation))
-            operation = self._begin(stream.title, lambda: getattr(client, f"new_{stream.operation_name}")(events))
+            operation = await self._sent(
+                stream.title, lambda client: getattr(client, new_operation)(events), stream.request
+            )
             stream.operation = operation
-            self._begin(stream.title, lambda: operation.activate(stream.request))
             await self._settled(stream.title, operation.get_response())
         except BaseException:
             failed, stream.operation = stream.operation, None
@@ -315,8 +329,8 @@ class IpcConnection:
         if stream.operation is None:  # closed again since
             self._broken.set()
 
-    def _stream_closed(self, stream: Stream, operation: Any) -> None:
-        if stream.operation is operation and not self.is_closing:
+    def _stream_closed(self, stream: Stream, events: _StreamEvents) -> None:
+        if stream.events is events and stream.operation is not None and not self.is_closing:
             stream.operation = None
             stream.gap()
             self._broken.set()

@@ -19,9 +19,15 @@ ACCESS_DENIED = "AccessDenied"
 CONNECTION_LOST = "ConnectionLost"
 TIMEOUT = "Timeout"
 
-#: Codes of errors that another attempt may not meet.
-TRANSIENT = frozenset({ACCESS_DENIED, CONNECTION_LOST, TIMEOUT, "ServiceError"})
+#: The connection was closed before the request was on its way, so it may be sent again on the next one.
+NOT_SENT = "NotSent"
 
+#: Codes of errors that another attempt may not meet.
+TRANSIENT = frozenset({ACCESS_DENIED, CONNECTION_LOST, NOT_SENT, TIMEOUT, "ServiceError"})
+
+_BROKEN: tuple[type[Exception], ...] = (StreamClosedError, EventStreamError, AwsCrtError)
+_SIZE = "AWS_ERROR_EVENT_STREAM_MESSAGE_FIELD_SIZE_EXCEEDED"
+_CLOSED = "AWS_ERROR_EVENT_STREAM_RPC_CONNECTION_CLOSED"
 _HINTS = {
     "UnauthorizedError": "the component's recipe or configuration needs an accessControl entry that allows it",
 }
@@ -51,8 +57,12 @@ def translate(what: str, error: Exception) -> IpcError:
         )
     if isinstance(error, SerializeError | DeserializeError | UnmappedDataError):
         return IpcError(f"{what}: {type(error).__name__}: {error}", code=INVALID_MESSAGE)
-    is_native = type(error) is RuntimeError and "AWS_" in str(error)  # what awscrt raises at once has no type
-    if is_native or isinstance(error, StreamClosedError | ConnectionClosedError | EventStreamError | AwsCrtError):
+    native = str(error) if type(error) is RuntimeError else ""  # what awscrt raises at once has no type of its own
+    if isinstance(error, ConnectionClosedError) or _CLOSED in native:
+        return IpcError(f"{what}: the connection to the nucleus is closed", code=NOT_SENT)
+    if _SIZE in native:
+        return IpcError(f"{what}: the message is too large: {error}", code=INVALID_MESSAGE)
+    if "AWS_" in native or isinstance(error, _BROKEN):
         reason = str(error) or "closed without an answer"
         return IpcError(f"{what}: the connection to the nucleus broke: {reason}", code=CONNECTION_LOST)
     return IpcError(f"{what}: {type(error).__name__}: {error}")
