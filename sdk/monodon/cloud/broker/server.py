@@ -65,6 +65,7 @@ class Broker:
         self._in_turn = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._all_gone: asyncio.Event | None = None
+        self._ticker: asyncio.TimerHandle
 
     # The cloud's side
 
@@ -135,15 +136,17 @@ class Broker:
     def enqueue(self, work: Callable[[float], None]) -> None:
         """Add to the next turn; ``work`` gets the time."""
         self._inbox.append(work)
-        if not self._is_scheduled and self._loop is not None:
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._inbox and not self._is_scheduled and self._loop is not None:
             self._is_scheduled = True
             self._loop.call_soon(self._scheduled_turn)
 
     def _scheduled_turn(self) -> None:
         self._is_scheduled = False
         self._turn()
-        if self._inbox:
-            self.enqueue(self._inbox.popleft())
+        self._schedule()
 
     def _turn(self) -> None:
         now, self._in_turn = self._now(), True
@@ -263,23 +266,19 @@ class Broker:
         server = await loop.create_server(
             lambda: SmallTls(loop, Connection(self, loop), context), sock=listener, backlog=1024
         )
-        self.enqueue(lambda now: None)
+        self._schedule()
+        self._ticker = loop.call_later(TICK_S, self._tick_again, loop)
         try:
-            async with server, asyncio.TaskGroup() as group:
-                ticker = group.create_task(self._tick_forever(), name="mqtt-broker-ticker")
-                try:
-                    yield listener.getsockname()[1]
-                finally:
-                    ticker.cancel()
-                    server.close()
+            async with server:
+                yield listener.getsockname()[1]
         finally:
+            self._ticker.cancel()
             await self._stop()
             self._loop = None
 
-    async def _tick_forever(self) -> None:
-        while True:
-            await asyncio.sleep(TICK_S)
-            self.enqueue(self.tick)
+    def _tick_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._ticker = loop.call_later(TICK_S, self._tick_again, loop)
+        self.enqueue(self.tick)
 
     def tick(self, now: float) -> None:
         """Do what time asks for: keep-alives, wills, session ends."""
