@@ -19,7 +19,6 @@ ARCHITECTURES: Mapping[str, str] = {
     "x86": "x86",
     "aarch64": "aarch64",
     "arm64": "aarch64",
-    "armv8l": "aarch64",
 }
 OPERATING_SYSTEMS = ("linux", "darwin", "windows")
 ARM_DETAILS = frozenset({"armv6l", "armv7l", "armv8l", "armv6b", "armv7b", "armv8b"})
