@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import logging
 import os
 from contextlib import AbstractAsyncContextManager
@@ -14,6 +15,7 @@ import pytest
 from monodon.component.client import IpcLink, connect
 from monodon.component.runtime import TOKEN
 from monodon.component.subscription import Subscription
+from monodon.core.policy import AccessControl
 from monodon.errors import IpcError
 
 NAME = "com.example.One"
@@ -115,11 +117,14 @@ async def test_a_call_whose_connection_breaks_says_so(socket_nucleus: Any) -> No
 
 async def test_a_refusal_has_the_models_name_and_a_hint(socket_nucleus: Any) -> None:
     socket_nucleus.errors["PublishToTopic"] = "UnauthorizedError"
-    async with link_to(socket_nucleus) as link:
+    async with socket_nucleus.open(Settings(), name=NAME) as component:
         with pytest.raises(IpcError, match="UnauthorizedError: UnauthorizedError on purpose") as caught:
-            await link.publish("a", {})
+            await component.publish("a/b", {})
     assert caught.value.code == "UnauthorizedError"
-    assert "accessControl" in str(caught.value.hint)
+    _, _, block = str(caught.value.hint).partition(": ")
+    assert AccessControl.read(json.loads(block)["accessControl"]).allows(
+        "aws.greengrass.ipc.pubsub", "aws.greengrass#PublishToTopic", "a/b"
+    )
 
 
 async def test_an_unknown_token_is_refused_at_once(socket_nucleus: Any) -> None:

@@ -89,7 +89,7 @@ async def test_it_runs_under_a_nucleus_until_sigterm_and_cleans_up_over_ipc(
         await socket_nucleus.nucleus.publish("echo/in", {"n": 1})
         await socket_nucleus.nucleus.wait_for("echo/out", 2)
         await socket_nucleus.set_configuration({"times": 1}, name=NAME)
-        await again(socket_nucleus, "GetConfiguration", 2)
+        await again(socket_nucleus, "GetConfiguration", 3)
         ended = await echo.terminate()
     assert ended.code == 0
     assert ended.err == []

@@ -2,9 +2,10 @@
 
 import asyncio
 import datetime
+import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from awsiot.greengrasscoreipc import model
@@ -14,6 +15,7 @@ from monodon.component.link import IotPublish, State
 from monodon.component.messages import Message
 from monodon.component.subscription import Closing, Mailbox
 from monodon.core.json import Json
+from monodon.core.policy import MQTT_PROXY, PUBSUB, grant
 from monodon.errors import IpcError
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,18 @@ class IpcLink:
 
     def __init__(self, connection: IpcConnection) -> None:
         self._ipc = connection
+        self._name = "<component>"
+
+    @contextmanager
+    def _needing(self, service: str, operation: str, resource: str) -> Iterator[None]:
+        """Let a refusal say which access would do."""
+        try:
+            yield
+        except IpcError as error:
+            if error.code == "UnauthorizedError":
+                block = json.dumps(grant(self._name, service, f"aws.greengrass#{operation}", resource))
+                error.hint = f"add this to the component's configuration: {block}"
+            raise
 
     async def publish(self, topic: str, content: Mapping[str, Json] | bytes) -> None:
         """Publish a JSON object or bytes to local subscribers."""
@@ -61,21 +75,23 @@ class IpcLink:
             message = model.PublishMessage(binary_message=model.BinaryMessage(message=content))
         else:
             message = model.PublishMessage(json_message=model.JsonMessage(message=dict(content)))
-        await self._ipc.call("publish_to_topic", model.PublishToTopicRequest(topic=topic, publish_message=message))
+        request = model.PublishToTopicRequest(topic=topic, publish_message=message)
+        with self._needing(PUBSUB, "PublishToTopic", topic):
+            await self._ipc.call("publish_to_topic", request)
 
     async def subscribe(self, topic_filter: str, mailbox: Mailbox, *, own_messages: bool | None) -> Closing:
         """Deliver what is published on the device."""
         modes = {None: None, True: "RECEIVE_ALL_MESSAGES", False: "RECEIVE_MESSAGES_FROM_OTHERS"}
-        return await self._ipc.subscribe(
-            Stream(
-                title=f"subscribe to {topic_filter}",
-                operation_name="subscribe_to_topic",
-                request=model.SubscribeToTopicRequest(topic=topic_filter, receive_mode=modes[own_messages]),
-                deliver=lambda event: mailbox.put(_local_message(event)),
-                gap=mailbox.gap,
-                fail=mailbox.fail,
-            )
+        stream = Stream(
+            title=f"subscribe to {topic_filter}",
+            operation_name="subscribe_to_topic",
+            request=model.SubscribeToTopicRequest(topic=topic_filter, receive_mode=modes[own_messages]),
+            deliver=lambda event: mailbox.put(_local_message(event)),
+            gap=mailbox.gap,
+            fail=mailbox.fail,
         )
+        with self._needing(PUBSUB, "SubscribeToTopic", topic_filter):
+            return await self._ipc.subscribe(stream)
 
     async def publish_to_iot(self, message: IotPublish) -> None:
         """Hand a message for AWS IoT Core to the nucleus."""
@@ -91,20 +107,21 @@ class IpcLink:
             correlation_data=message.correlation_data,
             content_type=message.content_type,
         )
-        await self._ipc.call("publish_to_iot_core", request)
+        with self._needing(MQTT_PROXY, "PublishToIoTCore", message.topic):
+            await self._ipc.call("publish_to_iot_core", request)
 
     async def subscribe_to_iot(self, topic_filter: str, mailbox: Mailbox, *, qos: int) -> Closing:
         """Deliver what comes from AWS IoT Core."""
-        return await self._ipc.subscribe(
-            Stream(
-                title=f"subscribe to {topic_filter} of AWS IoT Core",
-                operation_name="subscribe_to_iot_core",
-                request=model.SubscribeToIoTCoreRequest(topic_name=topic_filter, qos=str(qos)),
-                deliver=lambda event: mailbox.put(_iot_message(event.message)),
-                gap=mailbox.gap,
-                fail=mailbox.fail,
-            )
+        stream = Stream(
+            title=f"subscribe to {topic_filter} of AWS IoT Core",
+            operation_name="subscribe_to_iot_core",
+            request=model.SubscribeToIoTCoreRequest(topic_name=topic_filter, qos=str(qos)),
+            deliver=lambda event: mailbox.put(_iot_message(event.message)),
+            gap=mailbox.gap,
+            fail=mailbox.fail,
         )
+        with self._needing(MQTT_PROXY, "SubscribeToIoTCore", topic_filter):
+            return await self._ipc.subscribe(stream)
 
     async def report(self, state: State) -> None:
         """Report the component's own state."""
@@ -118,6 +135,7 @@ class IpcLink:
             if error.code != "ResourceNotFoundError":
                 raise
             return "", {}
+        self._name = response.component_name or self._name
         return response.component_name or "", response.value or {}
 
     async def update_configuration(self, changes: Mapping[str, Json]) -> None:
@@ -131,6 +149,7 @@ class IpcLink:
     ) -> None:
         """Call ``changed`` after each change, and let ``validate`` judge what a deployment proposes."""
         news = asyncio.Event()
+        news.set()  # what changed before the subscription is seen as well
         await self._ipc.subscribe(
             Stream(
                 title="watch the configuration",

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -35,7 +36,7 @@ class Component(Generic[S]):
         self._link = link
         self._settings = settings
         self._hooks: list[Callable[[S], None]] = []
-        self._news: set[asyncio.Event] = set()
+        self._news: weakref.WeakSet[asyncio.Event] = weakref.WeakSet()  # as long as someone iterates
         self.name = name
         self.thing_name = thing_name
         self.artifacts = artifacts
@@ -62,17 +63,18 @@ class Component(Generic[S]):
         """The settings as they are now; a change of configuration replaces them."""
         return self._settings
 
-    async def changes(self) -> AsyncIterator[S]:
-        """Yield the settings after each change; of several between two steps only the last."""
+    def changes(self) -> AsyncGenerator[S, None]:
+        """Yield the settings after each change from this call on; of several between two steps only the last."""
         news = asyncio.Event()
         self._news.add(news)
-        try:
+
+        async def each() -> AsyncGenerator[S, None]:
             while True:
                 await news.wait()
                 news.clear()
                 yield self._settings
-        finally:
-            self._news.discard(news)
+
+        return each()
 
     def on_change(self, hook: Callable[[S], None]) -> None:
         """Call ``hook`` with the new settings after each change, on the event loop."""

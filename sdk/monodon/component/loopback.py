@@ -175,6 +175,11 @@ class LoopbackNucleus:
         except TimeoutError:
             raise TimeoutError(f"{name} is {self.state(name)}, not {state}, after {timeout_s:g} s") from None
 
+    @property
+    def subscriptions(self) -> int:
+        """How many subscriptions are open, local and IoT."""
+        return len(self._local) + len(self._iot)
+
     # --- for links ---
 
     def _installed(self, name: str) -> _Installed:

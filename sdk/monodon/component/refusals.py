@@ -28,9 +28,6 @@ TRANSIENT = frozenset({ACCESS_DENIED, CONNECTION_LOST, NOT_SENT, TIMEOUT, "Servi
 _BROKEN: tuple[type[Exception], ...] = (StreamClosedError, EventStreamError, AwsCrtError)
 _SIZE = "AWS_ERROR_EVENT_STREAM_MESSAGE_FIELD_SIZE_EXCEEDED"
 _CLOSED = "AWS_ERROR_EVENT_STREAM_RPC_CONNECTION_CLOSED"
-_HINTS = {
-    "UnauthorizedError": "the component's recipe or configuration needs an accessControl entry that allows it",
-}
 
 
 def lost(what: str) -> IpcError:
@@ -48,7 +45,7 @@ def translate(what: str, error: Exception) -> IpcError:
     if isinstance(error, GreengrassCoreIPCError):
         code = type(error).__name__
         message = getattr(error, "message", None) or "no reason given"
-        return IpcError(f"{what}: {code}: {message}", code=code, hint=_HINTS.get(code))
+        return IpcError(f"{what}: {code}: {message}", code=code)
     if isinstance(error, AccessDeniedError):
         return IpcError(
             f"{what}: the nucleus refuses the token of this process",

@@ -34,6 +34,7 @@ class Mailbox:
         self._limit = limit
         self._lock = threading.Lock()
         self._arrived = asyncio.Event()
+        self._is_woken = False
         self._gap = False
         self._error: MonodonError | None = None
         self._closed = False
@@ -72,6 +73,11 @@ class Mailbox:
         self._wake()
 
     def _wake(self) -> None:
+        """Wake the reader, once however much comes before it looks: a loop that is busy for long piles up nothing."""
+        with self._lock:
+            if self._is_woken:
+                return
+            self._is_woken = True
         try:
             self._loop.call_soon_threadsafe(self._arrived.set)
         except RuntimeError:
@@ -88,6 +94,7 @@ class Mailbox:
                 if self._error is not None:
                     raise self._error
                 self._arrived.clear()
+                self._is_woken = False
             await self._arrived.wait()
 
 
