@@ -22,15 +22,19 @@ _ROOTS = {
 
 
 def serialise(
-    model: ServiceModel, operation: Operation, output: Mapping[str, Json], *, request_id: str
+    model: ServiceModel, operation: Operation, output: Mapping[str, Json], *, request_id: str, status: int | None = None
 ) -> WireResponse:
-    """Return the response of an operation that went well. None stands for a member that is not there."""
+    """Return the response of an operation that went well. None stands for a member that is not there.
+
+    Args:
+        status: instead of the model's (206 for a part of an object).
+    """
     shape = operation.output
     given = {name: value for name, value in output.items() if value is not None}
     if model.protocol == "query":
         return _query(model, operation, given, request_id)
     headers: list[tuple[str, str]] = [_request_id(model, request_id)]
-    status = operation.status
+    status = status or operation.status
     if shape is None:
         return WireResponse(status=status, headers=tuple(headers))
     for name, value in given.items():
