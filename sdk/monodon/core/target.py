@@ -3,13 +3,13 @@
 Pure: running it again on the configuration of the moment gives the target of that moment.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from monodon.core import provided
 from monodon.core.configuration import EMPTY, Configuration, changed_paths, resolve
 from monodon.core.deployment import Deployment, RootComponent
-from monodon.core.interpolation import Scope, Variables, interpolate
+from monodon.core.interpolation import Scope, Variables, interpolate, interpolate_configuration
 from monodon.core.json import Json
 from monodon.core.names import ComponentName
 from monodon.core.plan import Installed, RunWith, Target
@@ -41,10 +41,10 @@ class Built:
 
 @dataclass(slots=True, kw_only=True)
 class _Configured:
-    """The configuration that variables see, and the one that will be live."""
+    """The live configuration of a component, and the one that variables shall see."""
 
-    resolved: Configuration
-    live: Configuration
+    running: Configuration
+    value: dict[str, Json]
     warnings: list[str] = field(default_factory=list)
 
 
@@ -101,33 +101,22 @@ def build(
         name: _configure(recipe, running.get(name), deployment.components.get(name), at_ms)
         for name, recipe in recipes.items()
     }
-    scopes = {
-        name: Scope(
-            name=name,
-            version=recipe.version,
-            configuration=configured[name].resolved.value(),
-            artifacts=device.artifacts(name, recipe.version),
-            unarchived=device.unarchived(name, recipe.version),
-            work=device.work(name),
-        )
-        for name, recipe in recipes.items()
-    }
-    warnings = [text for one in configured.values() for text in one.warnings]
+    variables = _variables(recipes, configured, device)
+    if _interpolates_configuration(configured, running):
+        # (choice) all configurations first, so that what a lifecycle sees does not depend on an order.
+        for name, one in configured.items():
+            one.value = interpolate_configuration(one.value, variables[name]).value
+        variables = _variables(recipes, configured, device)
+    warnings: list[str] = []
     target: dict[ComponentName, Installed] = {}
     for name, recipe in recipes.items():
-        interpolated = interpolate(
-            dict(select_lifecycle(recipe, manifests[name])),
-            Variables(
-                own=scopes[name],
-                dependencies={other: scopes[other] for other in recipe.dependencies if other in scopes},
-                root=device.root,
-                thing=device.thing,
-            ),
-        )
-        warnings.extend(
+        before, one = running.get(name), configured[name]
+        live = one.running.replace(one.value, at_ms=at_ms)
+        interpolated = interpolate(dict(select_lifecycle(recipe, manifests[name])), variables[name])
+        warnings += [*one.warnings, *_kept_values(name, one.value, live, at_ms)]
+        warnings += [
             f"{name} {recipe.version}: {text} stands for nothing and stays as it is" for text in interpolated.unresolved
-        )
-        before = running.get(name)
+        ]
         target[name] = Installed(
             name=name,
             version=recipe.version,
@@ -135,7 +124,7 @@ def build(
             dependencies={other: dependency.type for other, dependency in recipe.dependencies.items()},
             lifecycle=interpolated.value,
             run_with=_run_with(deployment, name, before),
-            configuration=configured[name].live,
+            configuration=live,
             is_root=name in roots,
             arn=arns.get(name),
         )
@@ -178,21 +167,63 @@ def _bootstrap(installed: Installed) -> Json:
 def _configure(recipe: Recipe, before: Installed | None, root: RootComponent | None, at_ms: int) -> _Configured:
     running = EMPTY if before is None else before.configuration
     update = None if root is None else root.update
-    resolved = resolve(running, recipe.configuration, update, at_ms=at_ms)
-    live = running.replace(resolved.value(), at_ms=at_ms)
-    warnings = []
+    configured = _Configured(running=running, value=resolve(running, recipe.configuration, update, at_ms=at_ms).value())
     if update is not None:
-        warnings += [f"{recipe.name}: reset of {pointer!r} is ignored" for pointer in update.refused]
-        lost = [] if update.merge is None else running.losing_paths(update.merge, at_ms=at_ms)
-        warnings += [
-            f"{recipe.name}: the merge of /{'/'.join(path)} has no effect; the value was written later" for path in lost
+        lost = () if update.merge is None else running.losing_paths(update.merge, at_ms=at_ms)
+        configured.warnings += [f"{recipe.name}: reset of {pointer!r} is ignored" for pointer in update.refused]
+        configured.warnings += [
+            f"{recipe.name}: the merge of {_pointer(path)} has no effect: the value was written later" for path in lost
         ]
-    warnings += [
-        f"{recipe.name}: /{'/'.join(path)} stays as it was written after this deployment was made, "
-        "while its recipe variables see the value of the deployment"
-        for path in changed_paths(resolved, live)
+    return configured
+
+
+def _kept_values(name: ComponentName, value: Mapping[str, Json], live: Configuration, at_ms: int) -> list[str]:
+    """Consequence C4: a reset that lost to a later write is seen by variables alone."""
+    return [
+        f"{name}: {_pointer(path)} stays as it was written after this deployment was made, "
+        "while the variables of its recipe see the deployment's value"
+        for path in changed_paths(EMPTY.merge((), value, at_ms=at_ms), live)
     ]
-    return _Configured(resolved=resolved, live=live, warnings=warnings)
+
+
+def _variables(
+    recipes: Mapping[ComponentName, Recipe], configured: Mapping[ComponentName, _Configured], device: Device
+) -> dict[ComponentName, Variables]:
+    scopes = {
+        name: Scope(
+            name=name,
+            version=str(recipe.version),
+            configuration=configured[name].value,
+            artifacts=device.artifacts(name, recipe.version),
+            unarchived=device.unarchived(name, recipe.version),
+            work=device.work(name),
+        )
+        for name, recipe in recipes.items()
+    }
+    return {
+        name: Variables(
+            own=scopes[name],
+            dependencies={other: scopes[other] for other in recipe.dependencies if other in scopes},
+            root=device.root,
+            thing=device.thing,
+        )
+        for name, recipe in recipes.items()
+    }
+
+
+def _interpolates_configuration(configured: Mapping[ComponentName, _Configured], running: Target) -> bool:
+    """Rule I9: the nucleus's setting, of this deployment if it has one, else as it is now."""
+    key = "interpolateComponentConfiguration"
+    value: Json = None
+    if provided.NUCLEUS in configured:
+        value = configured[provided.NUCLEUS].value.get(key)
+    elif provided.NUCLEUS in running and running[provided.NUCLEUS].configuration.contains((key,)):
+        value = running[provided.NUCLEUS].configuration.get((key,))
+    return value is True or str(value).lower() == "true"
+
+
+def _pointer(path: Sequence[str]) -> str:
+    return "/" + "/".join(path)
 
 
 def _run_with(deployment: Deployment, name: ComponentName, before: Installed | None) -> RunWith:

@@ -1,0 +1,567 @@
+"""Deployments, one at a time: prepare, apply, settle or roll back, report.
+
+What is under way is noted in the journal before it is done, so that a nucleus that was killed goes on where the
+device is and ends wholly at the old or wholly at the new set:
+
+=============  =====================================================================================
+phase          what a restart does
+=============  =====================================================================================
+preparing      the device is untouched: a cloud deployment runs again, a local one has FAILED
+applying       plan from the installed set towards the new one, wait, commit or roll back
+rolling_back   the same towards the former set
+reporting      the end is known: report it, again if need be, and commit
+=============  =====================================================================================
+
+Source: Greengrass nucleus, ``deployment/DeploymentService.java``, ``deployment/DefaultDeploymentTask.java``; device
+notes 5.3 and 5.6 to 5.9.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from monodon.core.configuration import changed_paths
+from monodon.core.deployment import (
+    CANCELED,
+    LARGE_CONFIGURATION,
+    SUCCEEDED,
+    Deployment,
+    DetailedStatus,
+    FailureHandling,
+    Outcome,
+    Status,
+    UpdateAction,
+    failure,
+    rejection,
+)
+from monodon.core.json import Json
+from monodon.core.lifecycle import State
+from monodon.core.names import ComponentName
+from monodon.core.plan import Change, Installed, Step, Target, compare, dependency_order, plan
+from monodon.core.target import Device, new_bootstraps, validated_changes
+from monodon.errors import DeploymentError, MonodonError, StateError
+from monodon.nucleus.notes import Ending, Note, Phase, Versions, fingerprint
+from monodon.nucleus.preparation import Preparation, Prepared, first
+from monodon.nucleus.queue import DeploymentQueue, Entry
+from monodon.nucleus.state import DeviceState
+from monodon.nucleus.store import Store
+from monodon.nucleus.transition import Supervisor, Transition
+from monodon.nucleus.uplink.protocol import Arrival, Channel, DeploymentArrived, Uplink
+
+_log = logging.getLogger(__name__)
+
+#: How many deployments `Deployer.deployments` remembers.
+REMEMBERED = 100
+
+
+async def _go_ahead(deployment_id: str, timeout_s: float) -> float:
+    return 0.0
+
+
+async def _accept(name: ComponentName, configuration: Json, deployment_id: str, timeout_s: float) -> str | None:
+    return None
+
+
+async def _tell_nobody(deployment_id: str) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What components have to say to a deployment, by way of the IPC services.
+
+    ``ask_update(deployment_id, timeout_s)`` tells every subscriber, waits for answers, and returns for how many
+    seconds the longest deferral asks, 0 for none. ``updated(deployment_id)`` tells that it is done.
+    ``validate(name, configuration, deployment_id, timeout_s)`` returns why a component refuses its new
+    configuration (or that it did not answer in time), None if it does not.
+    """
+
+    ask_update: Callable[[str, float], Awaitable[float]] = _go_ahead
+    updated: Callable[[str], Awaitable[None]] = _tell_nobody
+    validate: Callable[[ComponentName, Json, str, float], Awaitable[str | None]] = _accept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How one deployment fares. ``unchanged_roots`` are the roots that it found as it wanted them."""
+
+    deployment: Deployment
+    status: Status
+    created_ms: int
+    outcome: Outcome | None = None
+    unchanged_roots: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Move:
+    """A switch of the installed set that is on disk and has still to be carried out."""
+
+    goal: Target
+    leaving: Target
+    steps: tuple[Step, ...]
+
+
+class Deployer:
+    """Carries out deployments one after another until `run` is cancelled."""
+
+    def __init__(
+        self,
+        *,
+        state: DeviceState,
+        store: Store,
+        supervisor: Supervisor,
+        uplink: Uplink,
+        platform: Mapping[str, str],
+        thing: str,
+        root: Path,
+        report: Callable[[Progress], Awaitable[None]] | None = None,
+        hooks: Hooks = Hooks(),
+        region: str | None = None,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        settle_timeout_s: float | None = None,
+        at: Callable[[str], None] = lambda point: None,
+    ) -> None:
+        """Compose a deployer; `run` does the work.
+
+        Args:
+            platform: the device's attributes (``platform_of``, with platformOverride).
+            report: told of every change of status, the last time when all is committed; for status messages.
+            settle_timeout_s: how long components may take to settle; None waits without end, as AWS does.
+            at: called with a name at each point where being killed must do no harm (crash tests).
+        """
+        self._state, self._store, self._supervisor, self._uplink = state, store, supervisor, uplink
+        self._report, self._hooks, self._now_ms, self._at = report, hooks, now_ms, at
+        self._settle_timeout_s = settle_timeout_s
+        self._preparation = Preparation(
+            state=state,
+            store=store,
+            uplink=uplink,
+            device=Device(
+                platform=platform,
+                thing=thing,
+                root=str(root),
+                artifacts=lambda name, version: str(store.artifacts_path(name, version)),
+                unarchived=lambda name, version: str(store.unarchived_path(name, version)),
+                work=lambda name: str(store.work_path(name)),
+            ),
+            region=region,
+            now_ms=now_ms,
+            at=at,
+        )
+        self._queue = DeploymentQueue()
+        self._arrived = asyncio.Event()
+        self._current: Entry | None = None
+        self._preparing: asyncio.Task[Prepared] | None = None
+        self._canceled: set[str] = set()
+        self._progress: dict[str, Progress] = {}
+
+    # What others ask
+
+    def submit(self, deployment: Deployment, arrival: DeploymentArrived | None = None) -> bool:
+        """Queue a deployment; return False if it is dropped as one that waits or runs already (Q2 to Q4)."""
+        entry = Entry(deployment=deployment, arrival=arrival, created_ms=self._now_ms())
+        current = self._current
+        if current is not None and current.deployment_id == entry.deployment_id:
+            current.arrival = arrival or current.arrival
+            return False
+        if current is not None and current.is_shadow and entry.is_shadow:
+            self.cancel(current.deployment_id)
+        if not self._queue.add(entry):
+            return False
+        self._note_progress(entry, Status.QUEUED)
+        self._arrived.set()
+        return True
+
+    def cancel(self, deployment_id: str) -> bool:
+        """Cancel a deployment that has not been applied yet; return False when it is too late for that (Q5)."""
+        current = self._current
+        if self._queue.find(deployment_id) is None:
+            if current is None or current.deployment_id != deployment_id or self._preparing is None:
+                return False
+            self._preparing.cancel()
+        self._canceled.add(deployment_id)
+        return True
+
+    def deployments(self) -> tuple[Progress, ...]:
+        """The deployments that wait, run, or have ended since the nucleus started, oldest first."""
+        return tuple(self._progress.values())
+
+    def progress(self, deployment_id: str) -> Progress | None:
+        """How one of them fares."""
+        return self._progress.get(deployment_id)
+
+    @property
+    def is_deploying(self) -> bool:
+        """Whether a deployment is under way."""
+        return self._current is not None
+
+    async def follow(self, arrivals: AsyncIterator[Arrival]) -> None:
+        """Submit and cancel what an uplink hands out, until it ends."""
+        async for arrival in arrivals:
+            if isinstance(arrival, DeploymentArrived):
+                self.submit(arrival.deployment, arrival)
+            else:
+                for deployment_id in arrival.deployment_ids:
+                    self.cancel(deployment_id)
+
+    async def run(self) -> None:
+        """Start what is installed, finish what a killed nucleus left open, then take deployments as they come."""
+        for name in dependency_order(self._state.installed):
+            if name not in self._supervisor.statuses():
+                self._supervisor.put(self._state.installed[name])
+                self._supervisor.start(name)
+        record = self._state.open_deployment
+        if record is not None:
+            await self._recover(Note.from_record(record))
+        while True:
+            while not len(self._queue):
+                self._arrived.clear()
+                await self._arrived.wait()
+            self._current = self._queue.take()
+            try:
+                await self._deploy(self._current)
+            finally:
+                self._canceled.discard(self._current.deployment_id)
+                self._current = None
+
+    # Preparing
+
+    async def _deploy(self, entry: Entry) -> None:
+        deployment = entry.deployment
+        if deployment.deployment_id in self._canceled:
+            await self._end(entry, Ending(outcome=CANCELED))
+            return
+        last = self._state.last_deployment(deployment.target)
+        if deployment.is_stale(None if last is None else int(last["timestamp_ms"])):
+            cause = f"a deployment of {deployment.target} that was made later has been applied already"
+            await self._end(entry, Ending(outcome=rejection(cause, "REJECTED_STALE_DEPLOYMENT")))
+            return
+        _log.info("deployment %s of %s begins", deployment.deployment_id, deployment.target)
+        prepared: Prepared | None = None
+        try:
+            self._state.begin(Note(phase=Phase.PREPARING, entry=entry).to_record())
+            self._at("deployment begun")
+            await self._tell(entry, Status.IN_PROGRESS)
+            prepared = await self._prepare_cancellably(entry)
+            if prepared is None:
+                await self._end(entry, Ending(outcome=CANCELED))
+                return
+            note, move = self._switch_to_new(entry, prepared)
+        except Exception as error:
+            _complain(error, deployment, "it changed nothing")
+            outcome = failure(error, _no_change(error), is_local=deployment.is_local)
+            await self._end(entry, Ending(outcome=outcome, tried=() if prepared is None else prepared.versions))
+            return
+        await self._apply(note, move)
+
+    async def _prepare_cancellably(self, entry: Entry) -> Prepared | None:
+        """Do all that leaves the components alone; None if the deployment was cancelled meanwhile."""
+        failed: Exception | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                preparing = self._preparing = tasks.create_task(self._prepare(entry.deployment), name="prepare")
+        except ExceptionGroup as group:
+            failed = first(group)
+        finally:
+            self._preparing = None
+        if failed is not None:
+            raise failed
+        # A cancellation that came as the last step ended counts too: it was promised.
+        is_canceled = preparing.cancelled() or entry.deployment_id in self._canceled
+        return None if is_canceled else preparing.result()
+
+    async def _prepare(self, deployment: Deployment) -> Prepared:
+        if deployment.unknown_capabilities:
+            raise DeploymentError(
+                f"the deployment needs what this nucleus lacks: {', '.join(deployment.unknown_capabilities)}",
+                codes=("NUCLEUS_MISSING_REQUIRED_CAPABILITIES",),
+            )
+        if LARGE_CONFIGURATION in deployment.required_capabilities:
+            raise DeploymentError(
+                "the deployment's document is too large to be sent, and this nucleus cannot ask for it",
+                codes=("NUCLEUS_MISSING_REQUIRED_CAPABILITIES",),
+                hint="make the configuration smaller: 31 KB for a group, 7 KB for a single thing",
+            )
+        prepared = await self._preparation.prepare(deployment)
+        built = self._preparation.build(prepared)
+        for warning in built.warnings:
+            _log.warning("%s", warning)
+        bootstraps = new_bootstraps(self._state.installed, built.target)
+        if bootstraps:
+            raise DeploymentError(
+                f"{', '.join(bootstraps)} has a Bootstrap step, and this nucleus does not restart for one",
+                codes=("COMPONENT_BOOTSTRAP_ERROR",),
+                hint="do it in Install",
+            )
+        await self._ask_components(deployment)
+        await self._validate(deployment, built.target)
+        return prepared
+
+    async def _ask_components(self, deployment: Deployment) -> None:
+        """Wait for components that want the deployment deferred (case 54)."""
+        policy = deployment.update_policy
+        if policy.action is not UpdateAction.NOTIFY_COMPONENTS:
+            return
+        while (recheck_s := await self._hooks.ask_update(deployment.deployment_id, policy.timeout_s)) > 0:
+            _log.info("deployment %s is deferred by %.1f s", deployment.deployment_id, recheck_s)
+            await asyncio.sleep(recheck_s)
+
+    async def _validate(self, deployment: Deployment, target: Target) -> None:
+        for name, configuration in validated_changes(self._state.installed, target).items():
+            refusal = await self._hooks.validate(
+                name, configuration, deployment.deployment_id, deployment.validation_timeout_s
+            )
+            if refusal is not None:
+                raise DeploymentError(
+                    f"{name} does not accept its new configuration: {refusal}",
+                    codes=("COMPONENT_CONFIGURATION_NOT_VALID",),
+                )
+
+    # Applying
+
+    def _switch_to_new(self, entry: Entry, prepared: Prepared) -> tuple[Note, _Move]:
+        """Make the new set the installed one, on disk, built on the configuration of this very moment."""
+        goal = self._preparation.build(prepared).target
+        deployment, before = prepared.deployment, dict(self._state.installed)
+        last = {
+            "arn": deployment.configuration_arn,
+            "timestamp_ms": deployment.timestamp_ms,
+            "deployment_id": deployment.deployment_id,
+        }
+        unchanged = [
+            name
+            for name in deployment.components
+            if name in before and compare(before[name], goal[name], known=before) in (Change.NOTHING, Change.CONFIGURE)
+        ]
+        note = Note(
+            phase=Phase.APPLYING,
+            entry=entry,
+            goal=goal,
+            before=before,
+            broken=self._broken(),
+            ending=Ending(
+                outcome=SUCCEEDED,
+                roots={deployment.target: prepared.roots[deployment.target], **dict.fromkeys(prepared.left)},
+                last={deployment.target: last},
+                tried=prepared.versions,
+                unchanged_roots=tuple(unchanged),
+            ),
+        )
+        return note, self._switch(note, reinstall=note.broken | prepared.changed)
+
+    def _switch(self, note: Note, *, reinstall: Collection[ComponentName]) -> _Move:
+        """Write the note and replace the installed set, without a pause between; nothing is carried out yet.
+
+        Components that leave stay installed until the others have settled.
+        """
+        live = dict(self._state.installed)
+        leaving = {name: installed for name, installed in live.items() if name not in note.goal}
+        self._state.begin(replace(note, origin=fingerprint(live)).to_record())
+        self._at(f"{note.phase} noted")
+        self._state.replace_installed({**note.goal, **leaving})
+        self._at(f"{note.phase} switched")
+        return _Move(goal=note.goal, leaving=leaving, steps=plan(live, note.goal, reinstall))
+
+    async def _carry_out(
+        self, move: _Move, *, ignoring: Collection[ComponentName] = (), everything: bool = False
+    ) -> None:
+        transition = Transition(supervisor=self._supervisor, timeout_s=self._settle_timeout_s, at=self._at)
+        touched = transition.begin(move.steps)
+        await transition.settle(move.goal, move.goal if everything else touched, ignoring=ignoring)
+        self._at("settled")
+        await transition.finish(move.leaving)
+        self._state.remove_installed(*move.leaving)
+
+    async def _apply(self, note: Note, move: _Move, *, everything: bool = False) -> None:
+        """Carry out the move to the new set and end the deployment, one way or the other."""
+        assert note.ending is not None
+        deployment = note.entry.deployment
+        try:
+            await self._carry_out(move, everything=everything)
+        except Exception as error:
+            _complain(error, deployment, f"failed, {deployment.on_failure}")
+            if deployment.on_failure is FailureHandling.ROLLBACK:
+                await self._roll_back(note, error)
+                return
+            outcome = failure(error, DetailedStatus.FAILED_ROLLBACK_NOT_REQUESTED, is_local=deployment.is_local)
+            await self._end(note.entry, replace(note.ending, outcome=outcome))
+            return
+        await self._end(note.entry, note.ending)
+
+    async def _roll_back(self, note: Note, error: Exception) -> None:
+        """Go back to the former set, its configuration included."""
+        assert note.ending is not None
+        is_local = note.entry.deployment.is_local
+        outcome = failure(error, DetailedStatus.FAILED_ROLLBACK_COMPLETE, is_local=is_local)
+        back = Note(
+            phase=Phase.ROLLING_BACK,
+            entry=note.entry,
+            goal=_restored(note.before, note.goal, self._state.installed),
+            broken=note.broken,
+            ending=Ending(outcome=outcome, tried=note.ending.tried),
+        )
+        try:
+            move = self._switch(back, reinstall=self._broken())
+        except Exception as second:
+            await self._end_stuck(back, second)
+            return
+        await self._settle_back(back, move)
+
+    async def _settle_back(self, note: Note, move: _Move, *, everything: bool = False) -> None:
+        assert note.ending is not None
+        try:
+            await self._carry_out(move, ignoring=note.broken, everything=everything)
+        except Exception as error:
+            await self._end_stuck(note, error)
+            return
+        await self._end(note.entry, note.ending)
+
+    async def _end_stuck(self, note: Note, error: Exception) -> None:
+        """End a deployment that failed and could not be rolled back either."""
+        assert note.ending is not None
+        _complain(error, note.entry.deployment, "rolling back failed too")
+        second = failure(error, DetailedStatus.FAILED_UNABLE_TO_ROLLBACK)
+        outcome = replace(
+            note.ending.outcome,
+            detailed=DetailedStatus.FAILED_UNABLE_TO_ROLLBACK,
+            cause=f"{note.ending.outcome.cause}. Rolling back failed too: {second.cause}",
+            error_stack=tuple(dict.fromkeys((*note.ending.outcome.error_stack, *second.error_stack))),
+            error_types=tuple(dict.fromkeys((*note.ending.outcome.error_types, *second.error_types))),
+        )
+        await self._end(note.entry, replace(note.ending, outcome=outcome))
+
+    def _broken(self) -> frozenset[ComponentName]:
+        statuses = self._supervisor.statuses()
+        return frozenset(name for name, status in statuses.items() if status.state is State.BROKEN)
+
+    async def _recover(self, note: Note) -> None:
+        """Finish what a nucleus that was killed, or stopped, had begun."""
+        entry, deployment = note.entry, note.entry.deployment
+        _log.info("deployment %s was cut short while %s", deployment.deployment_id, note.phase)
+        if note.phase is Phase.PREPARING and not deployment.is_local:
+            self._queue.add_first(entry)
+            self._note_progress(entry, Status.QUEUED)
+            return
+        self._current = entry
+        try:
+            if note.phase is Phase.PREPARING:
+                stopped = DeploymentError(
+                    "the nucleus stopped before the deployment was applied", codes=("DEPLOYMENT_INTERRUPTED",)
+                )
+                outcome = failure(stopped, DetailedStatus.FAILED_NO_STATE_CHANGE, is_local=True)
+                await self._end(entry, Ending(outcome=outcome))
+            elif note.phase is Phase.REPORTING:
+                assert note.ending is not None
+                await self._end(entry, note.ending)
+            elif note.phase is Phase.APPLYING:
+                await self._apply(note, self._resumed(note), everything=True)
+            else:
+                await self._settle_back(note, self._resumed(note), everything=True)
+        finally:
+            self._current = None
+
+    def _resumed(self, note: Note) -> _Move:
+        """The rest of the way from where the device is; the switch itself is made if it was not yet on disk."""
+        live = dict(self._state.installed)
+        if fingerprint(live) == note.origin:
+            return self._switch(note, reinstall=())
+        # What components wrote into their configuration since then stays.
+        goal = {name: live.get(name, installed) for name, installed in note.goal.items()}
+        leaving = {name: installed for name, installed in live.items() if name not in goal}
+        return _Move(goal=goal, leaving=leaving, steps=plan(live, goal))
+
+    # Ending
+
+    async def _end(self, entry: Entry, ending: Ending) -> None:
+        """Report the end, then write what it leaves; a kill between the two reports it again."""
+        outcome = ending.outcome
+        try:
+            self._state.begin(Note(phase=Phase.REPORTING, entry=entry, ending=ending).to_record())
+        except StateError as error:
+            _log.error("the end of deployment %s could not be noted: %s", entry.deployment_id, error)
+        self._at("end noted")
+        await self._tell_uplink(entry, outcome.status, outcome)
+        self._at("end reported")
+        try:
+            self._state.commit(roots=ending.roots, last=ending.last)
+        except StateError as error:
+            _log.error("the end of deployment %s could not be written: %s", entry.deployment_id, error)
+        self._at("committed")
+        _log.info("deployment %s: %s %s", entry.deployment_id, outcome.status, outcome.detailed or "")
+        await self._tell_listeners(entry, outcome.status, outcome, ending.unchanged_roots)
+        await self._hooks.updated(entry.deployment_id)
+        if outcome.status in (Status.SUCCEEDED, Status.FAILED):
+            await self._clean(() if outcome.has_succeeded else ending.tried)
+
+    async def _clean(self, tried: Versions) -> None:
+        installed = self._state.installed.values()
+        running = [(one.name, one.version) for one in installed]
+        former = [(one.name, one.previous_version) for one in installed if one.previous_version is not None]
+        try:
+            await self._store.clean({*running, *former, *tried})
+        except OSError as error:
+            _log.warning("the component store could not be cleaned: %s", error)
+
+    async def _tell(self, entry: Entry, status: Status) -> None:
+        await self._tell_uplink(entry, status, None)
+        await self._tell_listeners(entry, status, None)
+
+    async def _tell_uplink(self, entry: Entry, status: Status, outcome: Outcome | None) -> None:
+        """Report to where the deployment came from; a cancelled job gets no answer (Q5)."""
+        arrival = entry.arrival
+        if arrival is None or (status is Status.CANCELED and arrival.channel is Channel.JOB):
+            return
+        try:
+            await self._uplink.report(arrival, str(status), outcome)
+        except MonodonError as error:
+            _log.error("the status %s of deployment %s could not be reported: %s", status, entry.deployment_id, error)
+
+    async def _tell_listeners(
+        self, entry: Entry, status: Status, outcome: Outcome | None, unchanged_roots: tuple[str, ...] = ()
+    ) -> None:
+        progress = self._note_progress(entry, status, outcome, unchanged_roots)
+        if self._report is not None:
+            await self._report(progress)
+
+    def _note_progress(
+        self, entry: Entry, status: Status, outcome: Outcome | None = None, unchanged_roots: tuple[str, ...] = ()
+    ) -> Progress:
+        progress = Progress(
+            deployment=entry.deployment,
+            status=status,
+            created_ms=entry.created_ms,
+            outcome=outcome,
+            unchanged_roots=unchanged_roots,
+        )
+        self._progress[entry.deployment_id] = progress
+        while len(self._progress) > REMEMBERED:
+            del self._progress[next(iter(self._progress))]
+        return progress
+
+
+def _restored(before: Target, goal: Target, live: Target) -> Target:
+    """The former set; a component that the deployment did not configure keeps what was written to it since."""
+    restored: dict[ComponentName, Installed] = {}
+    for name, former in before.items():
+        tried, now = goal.get(name), live.get(name)
+        is_untouched = (
+            tried is not None and now is not None and not changed_paths(former.configuration, tried.configuration)
+        )
+        restored[name] = replace(former, configuration=now.configuration) if now and is_untouched else former
+    return restored
+
+
+def _no_change(error: Exception) -> DetailedStatus | None:
+    """What AWS's device did not foresee (rule I4 among it) has no detailed status."""
+    return DetailedStatus.FAILED_NO_STATE_CHANGE if isinstance(error, MonodonError) else None
+
+
+def _complain(error: Exception, deployment: Deployment, what: str) -> None:
+    """Log a failure once: an expected one in a line, anything else with its trace."""
+    if isinstance(error, MonodonError):
+        _log.error("deployment %s: %s: %s", deployment.deployment_id, what, error)
+    else:
+        _log.error("deployment %s: %s", deployment.deployment_id, what, exc_info=error)

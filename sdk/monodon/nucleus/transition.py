@@ -1,0 +1,187 @@
+"""Carrying a device from one set of components to another: steps to the supervisor, then waiting until it settles.
+
+Source: Greengrass nucleus, ``deployment/DeploymentConfigMerger.java``; device notes 5.6 and 5.7.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from monodon.core.lifecycle import State
+from monodon.core.names import ComponentName
+from monodon.core.plan import Configure, Install, Installed, Remove, Restart, Start, Step, Target, dependers
+from monodon.core.recipe.model import DependencyType
+from monodon.errors import DeploymentError, MonodonError
+
+_log = logging.getLogger(__name__)
+
+#: How often a deployment that waits says for whom.
+AWAITED_S = 30.0
+
+_GOOD = frozenset({State.RUNNING, State.FINISHED})
+
+
+class ComponentStatus(Protocol):
+    """How one component fares."""
+
+    @property
+    def state(self) -> State: ...
+    @property
+    def codes(self) -> tuple[str, ...]: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def is_settled(self) -> bool: ...
+
+
+class Supervisor(Protocol):
+    """What a deployment asks of the supervisor; each request is taken at once and carried out by and by."""
+
+    def put(self, installed: Installed) -> None: ...
+    def start(self, name: ComponentName) -> None: ...
+    def restart(self, name: ComponentName) -> None: ...
+    def reinstall(self, name: ComponentName) -> None: ...
+    async def remove(self, name: ComponentName) -> None: ...
+    def statuses(self) -> Mapping[ComponentName, ComponentStatus]: ...
+    async def wait_until(self, predicate: Callable[[Mapping[ComponentName, ComponentStatus]], bool]) -> object: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Transition:
+    """Steps under way, and what became of them.
+
+    Args:
+        timeout_s: how long all may take to settle; None waits as AWS does, without end.
+    """
+
+    supervisor: Supervisor
+    timeout_s: float | None = None
+    at: Callable[[str], None] = lambda point: None
+    _removals: list[ComponentName] = field(default_factory=list)
+
+    def begin(self, steps: Iterable[Step]) -> frozenset[ComponentName]:
+        """Hand every step but the removals to the supervisor; return the components to wait for."""
+        touched: set[ComponentName] = set()
+        for step in steps:
+            self.at(f"step {type(step).__name__} {step.name}")
+            match step:
+                case Configure():
+                    self.supervisor.put(step.installed)
+                case Install():
+                    self.supervisor.put(step.installed)
+                    if not step.is_new:
+                        self.supervisor.reinstall(step.name)
+                    touched.add(step.name)
+                case Restart():
+                    self.supervisor.put(step.installed)
+                    self.supervisor.restart(step.name)
+                    touched.add(step.name)
+                case Start():
+                    self.supervisor.start(step.name)
+                    touched.add(step.name)
+                case Remove():
+                    self._removals.append(step.name)
+        return frozenset(touched)
+
+    async def settle(
+        self, target: Target, touched: Collection[ComponentName], *, ignoring: Collection[ComponentName] = ()
+    ) -> None:
+        """Wait until ``touched`` and whoever depends on them run, or have finished.
+
+        Args:
+            ignoring: components that were broken before; neither they nor their hard dependers are waited for.
+
+        Raises:
+            DeploymentError: a component of ``target`` broke, or time ran out; the message says which and why.
+        """
+        exempt = {*ignoring, *dependers(target, ignoring)}
+        awaited = ({*touched, *dependers(target, touched)} & set(target)) - exempt
+        watched = set(target) - exempt
+
+        def is_over(statuses: Mapping[ComponentName, ComponentStatus]) -> bool:
+            return bool(_broken(statuses, watched)) or not unsettled(statuses, awaited)
+
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                await self._wait(is_over, awaited)
+        except TimeoutError:
+            names = ", ".join(unsettled(self.supervisor.statuses(), awaited))
+            raise DeploymentError(
+                f"after {self.timeout_s:.0f} s the deployment still waits for {names}",
+                codes=("COMPONENT_UPDATE_ERROR",),
+            ) from None
+        statuses = self.supervisor.statuses()
+        broken = _broken(statuses, watched)
+        if broken:
+            raise DeploymentError(
+                "; ".join(_why(name, statuses[name]) for name in broken),
+                codes=("COMPONENT_UPDATE_ERROR", "COMPONENT_BROKEN"),
+            )
+
+    async def _wait(
+        self, is_over: Callable[[Mapping[ComponentName, ComponentStatus]], bool], awaited: Collection[ComponentName]
+    ) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(AWAITED_S) as waiting:
+                    await self.supervisor.wait_until(is_over)
+            except TimeoutError:
+                if not waiting.expired():
+                    raise
+                _log.info("still waiting for %s", ", ".join(unsettled(self.supervisor.statuses(), awaited)))
+            else:
+                return
+
+    async def finish(self, leaving: Target) -> None:
+        """Carry out the removals: each component once its dependers among ``leaving`` are gone.
+
+        Raises:
+            DeploymentError: a component could not be removed.
+        """
+        gone = {name: asyncio.Event() for name in self._removals}
+
+        async def remove(name: ComponentName) -> None:
+            for other in self._removals[: self._removals.index(name)]:
+                if leaving[other].dependencies.get(name) is DependencyType.HARD:
+                    await gone[other].wait()
+            self.at(f"step Remove {name}")
+            await self.supervisor.remove(name)
+            gone[name].set()
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for name in self._removals:
+                    tasks.create_task(remove(name), name=f"remove {name}")
+        except ExceptionGroup as group:
+            error = group.exceptions[0]
+            if not isinstance(error, MonodonError):
+                raise error from None
+            raise DeploymentError(
+                f"could not remove a component: {error.message}", codes=("REMOVE_COMPONENT_ERROR",)
+            ) from error
+
+
+def unsettled(
+    statuses: Mapping[ComponentName, ComponentStatus], names: Iterable[ComponentName]
+) -> tuple[ComponentName, ...]:
+    """Return those of ``names`` that have not yet come to where they shall be."""
+    return tuple(
+        sorted(
+            name
+            for name in names
+            if name not in statuses or not (statuses[name].is_settled and statuses[name].state in _GOOD)
+        )
+    )
+
+
+def _broken(
+    statuses: Mapping[ComponentName, ComponentStatus], names: Collection[ComponentName]
+) -> tuple[ComponentName, ...]:
+    return tuple(sorted(name for name in names if name in statuses and statuses[name].state is State.BROKEN))
+
+
+def _why(name: ComponentName, status: ComponentStatus) -> str:
+    codes = ", ".join(status.codes)
+    return f"{name} is BROKEN" + (f" ({codes})" if codes else "") + (f": {status.reason}" if status.reason else "")
