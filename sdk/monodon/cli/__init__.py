@@ -1,7 +1,9 @@
 """The command line: ``monodon <noun> <verb>``; one module a noun, each loaded when it is named."""
 
+import signal
 import sys
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
@@ -42,9 +44,15 @@ def monodon() -> None:
 
 
 def main() -> None:
-    """Run the command line; exit 0 done, 1 a MonodonError, 2 wrong usage (Click's own), 130 interrupted."""
+    """Run the command line."""
+    run(monodon)
+
+
+def run(command: click.Command) -> None:
+    """Run a command and exit: 0 done, 1 a MonodonError, 2 wrong usage (Click's own), 130 or 143 interrupted."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
     try:
-        monodon(standalone_mode=False)
+        command.main(standalone_mode=False)
     except click.exceptions.Exit as end:
         sys.exit(end.exit_code)
     except click.Abort:
@@ -55,6 +63,11 @@ def main() -> None:
     except MonodonError as error:
         print_error(error)
         sys.exit(1)
+
+
+def _on_sigterm(number: int, frame: object) -> NoReturn:
+    """End as after an error, so that every ``with`` cleans up."""
+    raise SystemExit(128 + number)
 
 
 def print_error(error: MonodonError) -> None:

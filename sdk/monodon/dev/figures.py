@@ -70,16 +70,14 @@ def draw_contact_sheet(path: Path, clip: Path, runs: Sequence[tuple[str, Path, i
     """
     from monodon.ml.contact_sheet import COLUMNS, contact_sheet, spread, write_picture
 
-    rows = []
+    chosen: list[tuple[str, list[int]]] = []
     for title, folder, seen in runs:
         kept = kept_frames(folder)
         dropped = sorted(set(range(seen)) - set(kept))
-        some_kept, some_dropped = spread(kept, 2 * COLUMNS), spread(dropped, 2 * COLUMNS)
-        images = _frames_of(clip, {*some_kept, *some_dropped})
-        rows.append((f"{title}: kept {len(kept)}", [(f"frame {i}", images[i]) for i in some_kept if i in images]))
-        rows.append(
-            (f"{title}: dropped {len(dropped)}", [(f"frame {i}", images[i]) for i in some_dropped if i in images])
-        )
+        chosen.append((f"{title}: kept {len(kept)}", spread(kept, 2 * COLUMNS)))
+        chosen.append((f"{title}: dropped {len(dropped)}", spread(dropped, 2 * COLUMNS)))
+    images = _frames_of(clip, {index for _, indices in chosen for index in indices})
+    rows = [(title, [(f"frame {i}", images[i]) for i in indices if i in images]) for title, indices in chosen]
     write_picture(path, contact_sheet(rows))
 
 

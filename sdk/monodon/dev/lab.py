@@ -4,6 +4,7 @@
 
     <state>/cloud/              the embedded cloud's folder      <state>/cache/   built artifacts, kept between runs
     <state>/devices/<thing>/    a device's root                  <state>/logs/    what the processes print
+    <state>/demo/               what the demo made of it         <state>/bin/     python3, as devices find it
 """
 
 import contextlib
@@ -24,7 +25,7 @@ from typing import Any, Self
 from monodon import __version__
 from monodon.errors import StateError
 from monodon.fleet.aws import Aws
-from monodon.fleet.provision import Endpoints, provision
+from monodon.fleet.provisioning import cloud_endpoints, provision
 
 #: Stands in every folder that a lab may remove: what does not carry it is somebody else's.
 MARK = ".monodon-lab"
@@ -66,7 +67,7 @@ class Lab:
         self._lock = _lock(self.state)
         try:
             self._refuse_running()
-            for name in ("cloud", "devices", "logs"):
+            for name in ("cloud", "devices", "logs", "demo"):
                 _renew(self.state / name)
         except BaseException:
             os.close(self._lock)
@@ -94,13 +95,7 @@ class Lab:
     def provision(self, cloud: Server, thing: str, group: str) -> Path:
         """Make a thing in a group, with its certificate and configuration; return its root folder."""
         root = self.state / "devices" / thing
-        endpoints = Endpoints(
-            iot_data=cloud.ready["mqtt_host"],
-            credentials=_address(cloud.ready["https_endpoint"]),
-            data_plane=_address(cloud.ready["https_endpoint"]).partition(":")[0],
-            data_plane_port=int(_address(cloud.ready["https_endpoint"]).partition(":")[2]),
-            mqtt_port=int(cloud.ready["mqtt_port"]),
-        )
+        endpoints = cloud_endpoints(cloud.ready)
         ca_file = Path(cloud.ready["ca_file"])
         for _ in provision(self.aws(cloud), thing=thing, group=group, root=root, root_ca=ca_file, endpoints=endpoints):
             pass
@@ -228,10 +223,6 @@ def _plain_environment() -> dict[str, str]:
     """Return the environment without what would point boto3, awscrt or Python elsewhere."""
     dropped = ("AWS_", "PYTHON", "SVCUID")
     return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-
-
-def _address(url: str) -> str:
-    return url.partition("://")[2].rstrip("/")
 
 
 def _make(folder: Path) -> None:

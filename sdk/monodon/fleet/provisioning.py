@@ -5,7 +5,7 @@ Every step looks first, so that provisioning again changes nothing but what is m
 
 import json
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,19 @@ def device_policy(aws: Aws) -> dict[str, Any]:
             },
         ],
     }
+
+
+def cloud_endpoints(ready: Mapping[str, Any]) -> Endpoints:
+    """Return the endpoints of an embedded cloud from what it said when it was ready."""
+    address = str(ready["https_endpoint"]).partition("://")[2].rstrip("/")
+    host, _, port = address.rpartition(":")
+    return Endpoints(
+        iot_data=ready["mqtt_host"],
+        credentials=address,
+        data_plane=host,
+        data_plane_port=int(port),
+        mqtt_port=int(ready["mqtt_port"]),
+    )
 
 
 def ask_endpoints(aws: Aws) -> Endpoints:
