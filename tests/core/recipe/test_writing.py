@@ -29,7 +29,8 @@ from monodon.core.semver import Requirement, Version
 tricky = st.sampled_from(
     ["", " ", "yes", "0755", "1e3", "2020-01-25", "12:30", "~", "null", "- a", "a: b", "# c", "a #b", "{x}",
      "{configuration:/x}",
-     "*a", "&a", "!t", "|", ">", "%", "@", "`", "'", '"', "a\n", "\na", "a\n\n", " a\nb", "a\n b\n", "a \nb", "\t", "a\tb\n",
+     "*a", "&a", "!t", "|", ">", "%", "@", "`", "'", '"', "a\n", "\na", "a\n\n", " a\nb", "a\n b\n", "a \nb", "\t",
+     "a\tb\n",
      "\u2603\U0001f600",
      "\x85", "\u2028", "\ufeff", "\x07", "<<", "=", "---", "...", "\r\n", "x" * 300,
      ".inf", "1_0", "?", "? a", ":", "-"]
