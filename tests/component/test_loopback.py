@@ -41,8 +41,7 @@ async def test_a_component_that_goes_on_is_watched_from_outside(loopback: Loopba
         await loopback.wait_for_state("RUNNING")
         await loopback.set_configuration({"count": 9})
         await loopback.publish("in/x", {"n": 1})
-        while not loopback.published_to_iot("out/+"):
-            await asyncio.sleep(0)
+        await loopback.wait_for_iot("out/+")
         running.cancel()
     assert [message.topic for message in loopback.published_to_iot()] == ["out/9"]
 
@@ -52,6 +51,11 @@ async def test_waiting_in_vain_says_what_came_instead(loopback: LoopbackNucleus)
     await loopback.publish("b", {})
     with pytest.raises(TimeoutError, match=r"1 of 2 messages on a within 0.01 s; published on: \['a', 'b'\]"):
         await loopback.wait_for("a", 2, timeout_s=0.01)
+
+
+async def test_waiting_for_iot_messages_in_vain_says_what_came(loopback: LoopbackNucleus) -> None:
+    with pytest.raises(TimeoutError, match=r"0 of 1 IoT messages on a/# within 0.01 s; published on: nothing"):
+        await loopback.wait_for_iot("a/#", timeout_s=0.01)
 
 
 async def test_waiting_for_a_state_in_vain_says_which_it_is(loopback: LoopbackNucleus) -> None:

@@ -152,16 +152,29 @@ class LoopbackNucleus:
         Raises:
             TimeoutError: fewer came in time; the message says how many and what else came.
         """
-        try:
-            async with asyncio.timeout(timeout_s), self._news:
-                await self._news.wait_for(lambda: len(self.messages(topic_filter)) >= count)
-        except TimeoutError:
-            seen = len(self.messages(topic_filter))
+
+        def missing() -> str:
             others = sorted({message.topic for message in self._published}) or "nothing"
-            raise TimeoutError(
-                f"{seen} of {count} messages on {topic_filter} within {timeout_s:g} s; published on: {others}"
-            ) from None
+            seen = len(self.messages(topic_filter))
+            return f"{seen} of {count} messages on {topic_filter} within {timeout_s:g} s; published on: {others}"
+
+        await self._wait(lambda: len(self.messages(topic_filter)) >= count, missing, timeout_s)
         return self.published(topic_filter)
+
+    async def wait_for_iot(self, topic_filter: str, count: int = 1, timeout_s: float = 5.0) -> list[Message]:
+        """Wait until ``count`` messages for AWS IoT Core were published that the filter covers; return them.
+
+        Raises:
+            TimeoutError: fewer came in time; the message says how many and what else came.
+        """
+
+        def missing() -> str:
+            others = sorted({message.topic for message in self._published_to_iot}) or "nothing"
+            seen = len(self.published_to_iot(topic_filter))
+            return f"{seen} of {count} IoT messages on {topic_filter} within {timeout_s:g} s; published on: {others}"
+
+        await self._wait(lambda: len(self.published_to_iot(topic_filter)) >= count, missing, timeout_s)
+        return self.published_to_iot(topic_filter)
 
     async def wait_for_state(self, state: str, *, name: str = DEFAULT_NAME, timeout_s: float = 5.0) -> None:
         """Wait until a component has reported ``state``.
@@ -169,11 +182,18 @@ class LoopbackNucleus:
         Raises:
             TimeoutError: it has not in time.
         """
+        await self._wait(
+            lambda: self.state(name) == state,
+            lambda: f"{name} is {self.state(name)}, not {state}, after {timeout_s:g} s",
+            timeout_s,
+        )
+
+    async def _wait(self, is_there: Callable[[], bool], missing: Callable[[], str], timeout_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s), self._news:
-                await self._news.wait_for(lambda: self.state(name) == state)
+                await self._news.wait_for(is_there)
         except TimeoutError:
-            raise TimeoutError(f"{name} is {self.state(name)}, not {state}, after {timeout_s:g} s") from None
+            raise TimeoutError(missing()) from None
 
     @property
     def subscriptions(self) -> int:
