@@ -44,8 +44,9 @@ from monodon.core.plan import Change, Installed, Step, Target, compare, dependen
 from monodon.core.target import Device, new_bootstraps, validated_changes
 from monodon.errors import DeploymentError, MonodonError, StateError
 from monodon.nucleus.notes import Ending, Note, Phase, Versions, fingerprint
-from monodon.nucleus.preparation import Preparation, Prepared, first
+from monodon.nucleus.preparation import Preparation, Prepared
 from monodon.nucleus.queue import DeploymentQueue, Entry
+from monodon.nucleus.side_by_side import first
 from monodon.nucleus.state import DeviceState
 from monodon.nucleus.store import Store
 from monodon.nucleus.transition import Supervisor, Transition

@@ -19,6 +19,7 @@ from monodon.core.resolution import NOT_MET, Ask, Resolution, resolve
 from monodon.core.semver import Requirement, Version
 from monodon.core.target import Built, Device, build, choose_manifests
 from monodon.errors import DeploymentError, MonodonError, NetworkError, RecipeError
+from monodon.nucleus.side_by_side import side_by_side
 from monodon.nucleus.state import DeviceState
 from monodon.nucleus.store import Store
 from monodon.nucleus.uplink.protocol import CandidateRequest, Uplink
@@ -277,20 +278,5 @@ class Preparation:
             arn = self.store.arn(name, recipe.version)
             return await self.store.fetch(recipe, manifests[name], self.uplink.download, arn=arn)
 
-        failed: Exception | None = None
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                fetching = {name: tasks.create_task(fetch(name), name=f"fetch {name}") for name in resolution.recipes}
-        except ExceptionGroup as group:
-            failed = first(group)
-        if failed is not None:
-            raise failed
-        return frozenset(name for name, task in fetching.items() if task.result())
-
-
-def first(group: ExceptionGroup[Exception]) -> Exception:
-    """Return the first error inside a group of groups."""
-    error: Exception = group
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error
+        fetched = await side_by_side({name: fetch(name) for name in resolution.recipes})
+        return frozenset(name for name, is_new in fetched.items() if is_new)

@@ -14,6 +14,7 @@ from monodon.core.names import ComponentName
 from monodon.core.plan import Configure, Install, Installed, Remove, Restart, Start, Step, Target, dependers
 from monodon.core.recipe.model import DependencyType
 from monodon.errors import DeploymentError, MonodonError
+from monodon.nucleus.side_by_side import side_by_side
 
 _log = logging.getLogger(__name__)
 
@@ -151,13 +152,8 @@ class Transition:
             gone[name].set()
 
         try:
-            async with asyncio.TaskGroup() as tasks:
-                for name in self._removals:
-                    tasks.create_task(remove(name), name=f"remove {name}")
-        except ExceptionGroup as group:
-            error = group.exceptions[0]
-            if not isinstance(error, MonodonError):
-                raise error from None
+            await side_by_side({name: remove(name) for name in self._removals})
+        except MonodonError as error:
             raise DeploymentError(
                 f"could not remove a component: {error.message}", codes=("REMOVE_COMPONENT_ERROR",)
             ) from error
