@@ -237,3 +237,43 @@ async def test_closing_leaves_no_thread_no_descriptor_and_no_noise(
             await asyncio.sleep(0.02)
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
     assert capfd.readouterr().err == ""
+
+
+async def test_many_drops_under_load_leave_a_working_connection(socket_nucleus: Any) -> None:
+    """Calls fail with ``IpcError`` or succeed, subscriptions keep their order, and nobody hangs."""
+    received: list[int] = []
+    codes: set[str | None] = set()
+    async with link_to(socket_nucleus) as link, subscription(link, "a", []) as messages:
+
+        async def read() -> None:
+            async for message in messages:
+                received.append(message.json["n"])  # noqa: PERF401 - looked at while it grows
+
+        async def publish(number: int) -> None:
+            try:
+                await link.publish("a", {"n": number})
+            except IpcError as error:
+                codes.add(error.code)
+
+        async def publish_all(first: int) -> None:
+            for number in range(first, first + 60):
+                await publish(number)
+
+        async with asyncio.TaskGroup() as tasks:
+            reader = tasks.create_task(read())
+            async with asyncio.TaskGroup() as publishers:
+                for first in (0, 1000, 2000):
+                    publishers.create_task(publish_all(first))
+                for _ in range(15):
+                    await asyncio.sleep(0.02)
+                    await socket_nucleus.drop()
+            number = 9000
+            while not received or received[-1] < 9000:
+                number += 1
+                await publish(number)
+                await asyncio.sleep(0.01)
+            reader.cancel()
+    assert codes <= {"ConnectionLost"}
+    for first in (0, 1000, 2000):
+        own = [number for number in received if first <= number < first + 60]
+        assert own == sorted(set(own))
