@@ -1,0 +1,95 @@
+"""Provisioning against moto: an independent AWS that has s3, iot, iam and sts."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from monodon.errors import FleetError, StateError
+from monodon.fleet import Aws, Endpoints, provision
+from monodon.fleet.provisioning import POLICY, ROLE_ALIAS, cloud_endpoints
+
+ENDPOINTS = Endpoints(
+    iot_data="localhost", credentials="localhost:8443", data_plane="localhost", data_plane_port=8443, mqtt_port=8883
+)
+
+
+@pytest.fixture
+def root_ca(tmp_path: Path) -> Path:
+    path = tmp_path / "AmazonRootCA1.pem"
+    path.write_text("-----BEGIN CERTIFICATE-----\n")
+    return path
+
+
+def test_a_thing_gets_all_that_a_nucleus_needs(moto_aws: Aws, tmp_path: Path, root_ca: Path) -> None:
+    root = tmp_path / "drone-1"
+    steps = list(provision(moto_aws, thing="drone-1", group="drones", root=root, root_ca=root_ca, endpoints=ENDPOINTS))
+    assert all(step.made for step in steps)
+    members = moto_aws.iot.list_things_in_thing_group(thingGroupName="drones")["things"]
+    assert members == ["drone-1"]
+    (principal,) = moto_aws.iot.list_thing_principals(thingName="drone-1")["principals"]
+    (policy,) = moto_aws.iot.list_attached_policies(target=principal)["policies"]
+    assert policy["policyName"] == POLICY
+    moto_aws.s3.head_bucket(Bucket=moto_aws.bucket)
+    assert moto_aws.bucket == f"monodon-{moto_aws.account}-eu-west-1"
+    config = yaml.safe_load((root / "config/config.yaml").read_text())
+    assert config["system"]["thingName"] == "drone-1"
+    for key in ("certificateFilePath", "privateKeyPath", "rootCaPath"):
+        assert Path(config["system"][key]).is_file()
+    nucleus = config["services"]["aws.greengrass.Nucleus"]["configuration"]
+    assert nucleus["iotRoleAlias"] == ROLE_ALIAS
+    assert nucleus["awsRegion"] == "eu-west-1"
+    assert nucleus["mqtt"] == {"port": 8883}
+
+
+def test_the_private_key_is_its_owners_alone(moto_aws: Aws, tmp_path: Path, root_ca: Path) -> None:
+    root = tmp_path / "drone-1"
+    list(provision(moto_aws, thing="drone-1", group="drones", root=root, root_ca=root_ca, endpoints=ENDPOINTS))
+    assert (root / "certs/device.key.pem").stat().st_mode & 0o777 == 0o600
+    assert (root / "config/config.yaml").stat().st_mode & 0o777 == 0o600
+
+
+def test_provisioning_again_makes_nothing_twice(moto_aws: Aws, tmp_path: Path, root_ca: Path) -> None:
+    def once() -> list[bool]:
+        root = tmp_path / "drone-1"
+        steps = provision(moto_aws, thing="drone-1", group="drones", root=root, root_ca=root_ca, endpoints=ENDPOINTS)
+        return [step.made for step in steps if not step.what.startswith("configuration")]
+
+    assert all(once())
+    key = (tmp_path / "drone-1/certs/device.key.pem").read_bytes()
+    assert not any(once())
+    assert (tmp_path / "drone-1/certs/device.key.pem").read_bytes() == key
+    assert len(moto_aws.iot.list_certificates()["certificates"]) == 1
+
+
+def test_the_device_policy_names_the_thing_and_no_more(moto_aws: Aws, tmp_path: Path, root_ca: Path) -> None:
+    root = tmp_path / "drone-1"
+    list(provision(moto_aws, thing="drone-1", group="drones", root=root, root_ca=root_ca, endpoints=ENDPOINTS))
+    document = json.loads(moto_aws.iot.get_policy(policyName=POLICY)["policyDocument"])
+    for statement in document["Statement"]:
+        if statement["Action"] != "iot:AssumeRoleWithCertificate" and "greengrass:" not in str(statement["Action"]):
+            assert all("${iot:Connection.Thing.ThingName}" in resource for resource in statement["Resource"])
+
+
+def test_a_root_of_another_thing_is_refused(moto_aws: Aws, tmp_path: Path, root_ca: Path) -> None:
+    root = tmp_path / "root"
+    list(provision(moto_aws, thing="drone-1", group="drones", root=root, root_ca=root_ca, endpoints=ENDPOINTS))
+    with pytest.raises(StateError, match="belongs to the thing drone-1, not drone-2"):
+        list(provision(moto_aws, thing="drone-2", group="drones", root=root, root_ca=root_ca, endpoints=ENDPOINTS))
+    (root / "config/config.yaml").write_text("just text")
+    with pytest.raises(StateError, match="is not a nucleus configuration"):
+        list(provision(moto_aws, thing="drone-1", group="drones", root=root, root_ca=root_ca, endpoints=ENDPOINTS))
+
+
+def test_an_aws_that_is_not_there_is_one_clear_error(tmp_path: Path, root_ca: Path) -> None:
+    aws = Aws(endpoint_url="http://127.0.0.1:9", region="eu-west-1")
+    with pytest.raises(FleetError, match="AWS cannot be reached"):
+        list(provision(aws, thing="a", group="b", root=tmp_path / "a", root_ca=root_ca, endpoints=ENDPOINTS))
+
+
+def test_an_embedded_clouds_ports_come_from_what_it_said() -> None:
+    ready = {"https_endpoint": "https://localhost:4443", "mqtt_host": "localhost", "mqtt_port": 1999}
+    assert cloud_endpoints(ready) == Endpoints(
+        iot_data="localhost", credentials="localhost:4443", data_plane="localhost", data_plane_port=4443, mqtt_port=1999
+    )
