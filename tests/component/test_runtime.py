@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -216,10 +218,29 @@ async def test_help_lists_the_settings(tmp_path: Path) -> None:
     assert "  times: a whole number, default 1" in ended.out
 
 
+def test_it_stops_when_nobody_reads_on(tmp_path: Path) -> None:
+    """As after ``main.py | head``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, str(MAIN), "--set", "trouble=talkative"]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(SDK)},
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=20,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
+
+
 def test_an_author_imports_nothing_heavy() -> None:
     """errors, core and component travel to devices that have neither yaml nor click."""
-    import subprocess
-
     code = "import sys; from monodon.component import Component, LoopbackNucleus; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(SDK)}, capture_output=True, check=True)
     modules = set(done.stdout.decode().split())

@@ -2,6 +2,9 @@
 
 import argparse
 import json
+import os
+import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -40,7 +43,11 @@ async def _open(main: Callable[[Component[S]], Awaitable[None]], settings: S, na
 
 
 def _print(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - this is what the terminal is for
+    try:
+        print(line, flush=True)  # noqa: T201 - this is what the terminal is for
+    except BrokenPipeError:  # nobody reads on, as after `| head`: stop, with clean-up
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _parser(main: Callable[..., Any], settings: type[Any]) -> argparse.ArgumentParser:

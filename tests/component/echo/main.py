@@ -28,6 +28,8 @@ async def main(component: Component[Settings]) -> None:
         if settings.trouble:
             await make(settings.trouble)
         try:
+            while settings.trouble == "talkative":
+                await component.publish(settings.said, {"on": "and on"})
             async for message in messages:
                 for _ in range(component.settings.times):
                     await component.publish(settings.said, {"echo": message.json, "of": component.name})
