@@ -238,6 +238,7 @@ class LoopbackNucleus:
         await self._note(self._published_to_iot, message, "iot:")
 
     async def _note(self, log: list[Message], message: Message, prefix: str) -> None:
+        await asyncio.sleep(0)  # a call to a nucleus lets others run
         if self._printer is not None:  # on a terminal, which runs without end: nothing is kept
             self._printer(f"{prefix}{message.topic} {_printable(message)}")
             return
