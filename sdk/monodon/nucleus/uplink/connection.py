@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
+UNTRIED_STOP_TIMEOUT_S = 0.2
 MIN_RECONNECT_MS = 100
 MAX_RECONNECT_MS = 5_000
 _FAILURE = 0x80  # reason codes from here on are refusals
@@ -42,6 +43,8 @@ class Connection:
         self._on_change = on_change
         self._stopped = asyncio.Event()
         self._failures = 0
+        self._is_stopping = False
+        self._has_attempted = False
         self.is_connected = False
         self.is_session_present = False
         self.has_subscription_identifiers = False
@@ -55,12 +58,16 @@ class Connection:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_stopping = True
         self._client.stop(mqtt5.DisconnectPacket(reason_code=mqtt5.DisconnectReasonCode.NORMAL_DISCONNECTION))
+        # A client stopped before its first attempt never says that it has stopped.
+        timeout_s = STOP_TIMEOUT_S if self._has_attempted else UNTRIED_STOP_TIMEOUT_S
         try:
-            async with asyncio.timeout(STOP_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 await self._stopped.wait()
         except TimeoutError:
-            log.warning("the MQTT client did not stop within %s s", STOP_TIMEOUT_S)
+            if self._has_attempted:
+                log.warning("the MQTT client did not stop within %s s", STOP_TIMEOUT_S)
         self._changed(False)
 
     def send(self, message: IotMessage, qos: int) -> "asyncio.Future[str | None]":
@@ -148,6 +155,7 @@ class Connection:
             ack_timeout_sec=int(ANSWER_TIMEOUT_S),
             disable_metrics=True,
             on_publish_callback_fn=lambda data: self._post(self._received, data.publish_packet),
+            on_lifecycle_event_attempting_connect_fn=lambda data: self._post(self._attempting),
             on_lifecycle_event_connection_success_fn=lambda data: self._post(self._succeeded, data),
             on_lifecycle_event_connection_failure_fn=lambda data: self._post(self._failed, data.exception),
             on_lifecycle_event_disconnection_fn=lambda data: self._post(self._lost, data.exception),
@@ -159,6 +167,9 @@ class Connection:
             self._loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:  # the loop has closed: nobody is left to tell
             log.debug("the loop has closed before the MQTT client")
+
+    def _attempting(self) -> None:
+        self._has_attempted = True
 
     def _received(self, packet: mqtt5.PublishPacket) -> None:
         self._on_message(_message(packet), tuple(packet.subscription_identifiers or ()))
@@ -180,7 +191,7 @@ class Connection:
         self._changed(False)
 
     def _lost(self, error: Exception | None) -> None:
-        if self.is_connected:
+        if self.is_connected and not self._is_stopping:
             log.warning("the connection to the cloud is lost (%s); trying again", error)
         self._changed(False)
 

@@ -67,6 +67,8 @@ class Messages:
         self._identifiers = 0
         self._has_resumed = False
         self._is_ready = False
+        self._is_decided = asyncio.Event()  # ready, or away: not in between
+        self._is_decided.set()
 
     # --- out -------------------------------------------------------------------------------------------------------
 
@@ -148,6 +150,7 @@ class Messages:
         Raises:
             NetworkError: the cloud refused the filter.
         """
+        await self._is_decided.wait()
         key = object()
         shared = self._filters.get(topic_filter)
         if shared is None:
@@ -201,6 +204,10 @@ class Messages:
 
     # --- the connection comes and goes -------------------------------------------------------------------------------
 
+    def begin(self) -> None:
+        """There is a connection: `resume` comes next."""
+        self._is_decided.clear()
+
     async def resume(self) -> None:
         """Subscribe at the server to all that is wanted, and then start sending.
 
@@ -212,7 +219,6 @@ class Messages:
                 if topic_filter not in self._filters:
                     await self._connection.unsubscribe(topic_filter)
         self._has_resumed = True
-        self._is_ready = True
         self._remember(None)
         filters = list(self._filters.values())
         answers = await asyncio.gather(
@@ -223,11 +229,14 @@ class Messages:
                 raise answer
             if not answer:
                 log.warning("the cloud refused a subscription to %s", shared.topic_filter)
+        self._is_ready = True
+        self._is_decided.set()
         self._moved.set()
 
     def pause(self) -> None:
         """The connection is gone: spool until `resume`."""
         self._is_ready = False
+        self._is_decided.set()
 
     def _remember(self, added: str | None) -> None:
         known = set(self._records.get(FILTERS_KEY) or ())

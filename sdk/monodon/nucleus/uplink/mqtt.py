@@ -154,6 +154,7 @@ class MqttUplink:
 
     def _connection_changed(self, is_connected: bool) -> None:
         if is_connected:
+            self._messages.begin()
             self._is_offline.clear()
             self._is_online.set()
         else:
