@@ -49,6 +49,10 @@ class Retry:
     digests: int = 10
 
 
+#: What a device does by itself.
+PATIENT = Retry()
+
+
 class Artifacts:
     """The artifacts of all component versions on one device. File work of any size runs in threads."""
 
@@ -56,7 +60,7 @@ class Artifacts:
         self,
         packages: Path,
         *,
-        retry: Retry = Retry(),
+        retry: Retry = PATIENT,
         max_bytes: int = MAX_STORE_BYTES,
         free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
         at: Callable[[str], None] = lambda point: None,
@@ -258,7 +262,8 @@ class Artifacts:
                 continue
             destination = self.path(name, version)
             files = [file for file in sorted(source.rglob("*")) if file.is_file()]
-            if any([_copy(file, destination / file.relative_to(source)) for file in files]):
+            copied = [_copy(file, destination / file.relative_to(source)) for file in files]
+            if any(copied):
                 yield name, version
 
     def clean(self, keep: Collection[tuple[str, str]]) -> None:

@@ -24,7 +24,7 @@ from monodon.core.recipe.writing import write_yaml
 from monodon.core.semver import Version
 from monodon.errors import DeploymentError, InvalidVersion, RecipeError
 from monodon.nucleus import disk
-from monodon.nucleus.artifacts import MAX_STORE_BYTES, Artifacts, Download, Retry
+from monodon.nucleus.artifacts import MAX_STORE_BYTES, PATIENT, Artifacts, Download, Retry
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Store:
         self,
         root: Path,
         *,
-        retry: Retry = Retry(),
+        retry: Retry = PATIENT,
         max_bytes: int = MAX_STORE_BYTES,
         free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
         at: Callable[[str], None] = lambda point: None,
