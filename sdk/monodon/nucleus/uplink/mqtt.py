@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from monodon.core.deployment import Deployment, Outcome, Status, failure, read_document
+from monodon.core.deployment import Outcome, Status, failure, read_document
 from monodon.core.json import Json
 from monodon.errors import DeploymentError, NetworkError
 from monodon.nucleus.identity import CloudIdentity, Identity
@@ -185,7 +185,6 @@ class MqttUplink:
                 _report(str(known.get("deploymentId")), job_id, arn, "FAILED", failure(error, None)),
             )
             return
-        self._reports.came(deployment.deployment_id, job_id)
         self._under_way[deployment.deployment_id] = Channel.SHADOW if job_id is None else Channel.JOB
         self._arrive(DeploymentArrived(deployment=deployment, job_id=job_id))
 
@@ -204,11 +203,6 @@ class MqttUplink:
         """Deployments and cancellations as they come; one consumer."""
         while True:
             yield await self._arrivals.get()
-
-    def arrival(self, deployment: Deployment) -> DeploymentArrived | None:
-        """How a deployment came, even if that was before a restart; None for one that is not the cloud's."""
-        origin = self._reports.origin(deployment.deployment_id)
-        return None if origin is None else DeploymentArrived(deployment=deployment, job_id=origin[0])
 
     async def report(self, arrival: DeploymentArrived, status: str, outcome: Outcome | None) -> None:
         """Keep a report on disk and deliver it, in order, until the cloud has taken or finally refused it."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from monodon.core.deployment import Deployment, Outcome
+from monodon.core.deployment import Outcome
 from monodon.core.topics import Matching, Subscriptions, iot_matches, split_shared
 from monodon.errors import DeploymentError
 from monodon.nucleus.uplink.protocol import (
@@ -82,10 +82,6 @@ class OfflineUplink:
         """Never yields: deployments are local ones."""
         never: asyncio.Future[Arrival] = asyncio.get_running_loop().create_future()
         yield await never
-
-    def arrival(self, deployment: Deployment) -> DeploymentArrived | None:
-        """None: every deployment is local."""
-        return None
 
     async def report(self, arrival: DeploymentArrived, status: str, outcome: Outcome | None) -> None:
         """Nobody wants to know."""

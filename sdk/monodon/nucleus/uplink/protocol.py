@@ -141,9 +141,6 @@ class Uplink(Protocol):
     def deployments(self) -> AsyncIterator[Arrival]:
         """Deployments and cancellations as they come; one consumer."""
 
-    def arrival(self, deployment: Deployment) -> DeploymentArrived | None:
-        """How a deployment came, even if that was before a restart; None for one that is not the cloud's."""
-
     async def report(self, arrival: DeploymentArrived, status: str, outcome: Outcome | None) -> None:
         """Tell the cloud how a deployment fares (IN_PROGRESS, SUCCEEDED, FAILED, REJECTED, CANCELED).
 

@@ -1,8 +1,4 @@
-"""Reports of deployments, kept on disk until the cloud has taken them.
-
-Under ``uplink/arrival/<deployment id>`` stands how a deployment came, so that its result finds the way back after a
-restart; under ``uplink/pending/<number>`` a report that is still to be delivered, in order.
-"""
+"""Reports of deployments, kept on disk until the cloud has taken them: in order, under ``uplink/pending/<number>``."""
 
 import asyncio
 from collections.abc import Mapping
@@ -13,7 +9,6 @@ from monodon.nucleus.uplink.protocol import Channel, Records
 
 FINAL = frozenset({"SUCCEEDED", "FAILED", "REJECTED", "CANCELED"})
 IN_PROGRESS = "IN_PROGRESS"
-_ARRIVAL = "uplink/arrival/"
 _PENDING = "uplink/pending/"
 
 
@@ -34,7 +29,7 @@ class Report:
 
 
 class Reports:
-    """The reports to be delivered, oldest first, and how each deployment came."""
+    """The reports to be delivered, oldest first."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
@@ -43,15 +38,6 @@ class Reports:
         self._changed = asyncio.Event()
         self._taken = asyncio.Event()
 
-    def came(self, deployment_id: str, job_id: str | None) -> None:
-        """Note how a deployment came."""
-        self._records.write({_ARRIVAL + deployment_id: {"jobId": job_id}})
-
-    def origin(self, deployment_id: str) -> tuple[str | None] | None:
-        """``(job id or None,)`` of a deployment that came from the cloud, else None."""
-        record = self._records.get(_ARRIVAL + deployment_id)
-        return None if record is None else (record["jobId"],)
-
     def add(self, report: Report) -> None:
         """Keep a report; a final one takes the place of what is not yet delivered of the same deployment."""
         changes: dict[str, Json | None] = {}
@@ -59,7 +45,6 @@ class Reports:
             for key in [k for k, r in self._pending.items() if r.deployment_id == report.deployment_id]:
                 del self._pending[key]
                 changes[key] = None
-            changes[_ARRIVAL + report.deployment_id] = None
         self._number += 1
         key = f"{_PENDING}{self._number:012d}"
         self._pending[key] = report
