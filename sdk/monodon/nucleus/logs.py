@@ -14,7 +14,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -90,9 +90,17 @@ def format_entry(entry: Entry, at_s: float, style: LogFormat) -> str:
         }
         return json.dumps(document, ensure_ascii=False) + "\n"
     shown = ", ".join(f"{key}={value}" for key, value in contexts.items())
-    event = f"{entry.event}. " if entry.event else ""
+    said = "".join(f"{text}. " for text in (entry.event, entry.message) if text)
     head = f"{_timestamp(milliseconds)} [{entry.level}] ({entry.thread}) {entry.logger}"
-    return f"{head}: {event}{entry.message}. {{{shown}}}\n{entry.trace}"
+    return f"{head}: {said}{{{shown}}}\n{entry.trace}"
+
+
+def _formatted(entry: Entry, messages: Sequence[str], at_s: float, style: LogFormat) -> Sequence[str]:
+    """A line for each message. In text, what they share is made once: a component may print millions."""
+    if len(messages) == 1 or style is LogFormat.JSON:
+        return [format_entry(replace(entry, message=message), at_s, style) for message in messages]
+    head, _, tail = format_entry(replace(entry, message="\0"), at_s, style).partition("\0")
+    return [f"{head}{message}{tail}" for message in messages]
 
 
 class LogFile:
@@ -114,15 +122,16 @@ class LogFile:
         """The active file."""
         return self._folder / f"{self._base}.log"
 
-    def write(self, *entries: Entry) -> None:
-        """Append these entries, in order, with the time of now; those below the level of the settings are left out."""
-        least = _LEVELS[self._settings.level]
+    def write(self, entry: Entry) -> None:
+        """Append ``entry`` with the time of now, unless the settings' level leaves it out."""
+        self.write_lines(entry, (entry.message,))
+
+    def write_lines(self, entry: Entry, messages: Sequence[str]) -> None:
+        """Append a line for each of ``messages``, otherwise like ``entry``."""
+        if _LEVELS[entry.level] < _LEVELS[self._settings.level]:
+            return
         now = self._now()
-        lines = [
-            format_entry(entry, now, self._settings.format).encode("utf-8", "replace")
-            for entry in entries
-            if _LEVELS[entry.level] >= least
-        ]
+        lines = [text.encode("utf-8", "replace") for text in _formatted(entry, messages, now, self._settings.format)]
         try:
             self._append(lines, now)
         except OSError as error:

@@ -1,0 +1,511 @@
+"""Runs the components of a device: lifecycle effects become processes, the ends of processes become events.
+
+What happens next is decided by `monodon.core.lifecycle` alone. Everything here runs on one loop; a component has at
+most one task, that of its latest effect, and a new effect ends the one before. So what comes of an earlier start can
+never be mistaken for news of the present one.
+"""
+
+import asyncio
+import hashlib
+import logging
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+from monodon.core.lifecycle import (
+    REPORTABLE,
+    Effect,
+    Event,
+    Failure,
+    Request,
+    State,
+    Status,
+    advance,
+    due,
+    is_out_of_the_way,
+    is_ready,
+    request,
+)
+from monodon.core.names import ComponentName
+from monodon.core.plan import Installed, dependency_order
+from monodon.core.recipe.model import DependencyType
+from monodon.core.steps import read_error_reset_s
+from monodon.errors import DeploymentError, StateError
+from monodon.nucleus import orphans
+from monodon.nucleus.changes import Changes as Changes
+from monodon.nucleus.changes import ComponentStatus as ComponentStatus
+from monodon.nucleus.changes import StatusChange as StatusChange
+from monodon.nucleus.changes import component_status
+from monodon.nucleus.execution import Device, Execution, Launched
+from monodon.nucleus.limits import Limits
+from monodon.nucleus.logs import Logs
+from monodon.nucleus.process import is_running_child
+
+_LOG = logging.getLogger(__name__)
+
+#: Seconds that all components together have to stop when the nucleus stops.
+CLOSE_S = 30.0
+
+_REPORT_CODES = {
+    State.NEW: "INSTALL_ERROR",
+    State.STARTING: "STARTUP_ERROR",
+    State.RUNNING: "RUN_ERROR",
+    State.STOPPING: "SHUTDOWN_ERROR",
+}
+_UP = (State.STARTING, State.RUNNING)
+_IO_ERRORS = {
+    Effect.INSTALL: "INSTALL_IO_ERROR",
+    Effect.START: "STARTUP_IO_ERROR",
+    Effect.SHUT_DOWN: "SHUTDOWN_ERROR",
+}
+#: Effects that cannot fail go on like this when something unforeseen happens.
+_WAYS_ON = {Effect.RECOVER: Event.RECOVERED, Effect.UNINSTALL: Event.UNINSTALLED}
+
+
+class _Member:
+    """One component under supervision."""
+
+    def __init__(self, installed: Installed, device: Device) -> None:
+        self.status = Status()
+        self.execution = Execution(installed, device, lambda: self.status.state)
+        self.task: asyncio.Task[None] | None = None
+        self.deadline: asyncio.Timeout | None = None
+        self.is_paused = False
+
+    @property
+    def installed(self) -> Installed:
+        return self.execution.installed
+
+    def hard_dependencies(self) -> list[ComponentName]:
+        return [name for name, kind in self.installed.dependencies.items() if kind is DependencyType.HARD]
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiter:
+    predicate: Callable[[Mapping[ComponentName, ComponentStatus]], bool]
+    future: asyncio.Future[None]
+
+
+class Supervisor:
+    """Every component of one device. ``async with`` it; leaving stops them all, those that need others first.
+
+    Args:
+        root: the device's folder.
+        environment: the variables that the nucleus has for a component, before its recipe's own.
+        logs: where what components print goes.
+        clock: seconds on a monotonic clock, for the hour after which errors are forgotten.
+        default_user: ``user[:group]`` of components without their own, when the nucleus is root.
+        shell: what scripts are given to.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: Path,
+        environment: Callable[[Installed], Mapping[str, str]],
+        logs: Logs,
+        clock: Callable[[], float] = time.monotonic,
+        default_user: str | None = None,
+        shell: str = "sh",
+    ) -> None:
+        tag = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]
+        self._device = Device(
+            root=root,
+            environment=environment,
+            logs=logs,
+            limits=Limits(tag),
+            default_user=default_user,
+            shell=shell,
+        )
+        self._clock = clock
+        self._members: dict[ComponentName, _Member] = {}
+        self._statuses: dict[ComponentName, ComponentStatus] = {}
+        self._feeds: deque[tuple[_Member, Event, Failure | None]] = deque()
+        self._is_pumping = False
+        self._is_closing = False
+        self._changes: set[Changes] = set()
+        self._waiters: list[_Waiter] = []
+        self._tasks = asyncio.TaskGroup()
+        self._reaper = orphans.Reaper(is_running_child)
+
+    async def __aenter__(self) -> Self:
+        await self._reaper.__aenter__()
+        strays = orphans.marked(orphans.everyone(), self._device.mark(""))
+        if strays:
+            _LOG.warning("processes of an earlier life are ended: %s", strays)
+            await orphans.end(lambda: orphans.alive(orphans.marked(orphans.everyone(), self._device.mark(""))))
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._close()
+        finally:
+            try:
+                await self._tasks.__aexit__(kind, error, trace)
+            finally:
+                await self._reaper.__aexit__(None, None, None)
+                for changes in tuple(self._changes):
+                    changes.end()
+
+    def put(self, installed: Installed) -> None:
+        """Learn a component, or a new definition of one; the process that runs goes on with the old one."""
+        member = self._members.get(installed.name)
+        if member is None:
+            member = self._members[installed.name] = _Member(installed, self._device)
+            self._note(member)
+        else:
+            before = member.installed.run_with
+            member.execution.installed = installed
+            limits = (installed.run_with.memory_kb, installed.run_with.cpus)
+            if limits != (before.memory_kb, before.cpus):
+                self._limit(member)
+        self._pump()
+
+    def start(self, name: ComponentName) -> None:
+        """Ask a component to run; Install comes first, its hard dependencies gate it."""
+        self._ask(name, Request.START)
+
+    def stop(self, name: ComponentName) -> None:
+        """Ask a component to stop and stay so."""
+        self._ask(name, Request.STOP)
+
+    def restart(self, name: ComponentName) -> None:
+        """Ask for Shutdown and a new start, without Install."""
+        self._ask(name, Request.RESTART)
+
+    def reinstall(self, name: ComponentName) -> None:
+        """Ask for Shutdown, Install and a new start; the only way out of BROKEN."""
+        self._ask(name, Request.REINSTALL)
+
+    async def remove(self, name: ComponentName) -> None:
+        """Stop a component, run its Uninstall, forget it; waits until those that need it have stopped.
+
+        A component that is not there is removed already.
+        """
+        if name not in self._members:
+            return
+        await self.wait_until(lambda _: self._is_removable(name))
+        if name in self._members:
+            self._ask(name, Request.UNINSTALL)
+        await self.wait_until(lambda statuses: name not in statuses)
+
+    async def bootstrap(self, name: ComponentName) -> int:
+        """Run the Bootstrap step of the definition last put; return its exit code, 0 where there is none.
+
+        Raises:
+            DeploymentError: it overran its time (COMPONENT_BOOTSTRAP_TIMEOUT) or could not be run.
+        """
+        outcome = await self._member(name).execution.bootstrap()
+        if isinstance(outcome, int):
+            return outcome
+        code = "COMPONENT_BOOTSTRAP_TIMEOUT" if outcome.code.endswith("_TIMEOUT") else "COMPONENT_BOOTSTRAP_ERROR"
+        raise DeploymentError(f"{name}: {outcome.reason}", codes=("COMPONENT_UPDATE_ERROR", code))
+
+    def report(self, name: ComponentName, state: State) -> bool:
+        """Take what a component's own code says of it; False when that cannot be said now, and is ignored."""
+        member = self._member(name)
+        event = REPORTABLE.get((member.status.state, state))
+        if event is None:
+            _LOG.debug("%s reports %s while %s: ignored", name, state, member.status.state)
+            return False
+        failure = None
+        if event is Event.FAILED:
+            code = _REPORT_CODES[member.status.state]
+            failure = Failure(code=code, reason="the component reported ERRORED itself")
+        self._feed(member, event, failure)
+        return True
+
+    def pause(self, name: ComponentName) -> bool:
+        """Freeze the processes of a running component; False when it does not run, or is paused already."""
+        member = self._member(name)
+        if member.status.state is not State.RUNNING or member.is_paused:
+            return False
+        member.execution.signal(signal.SIGSTOP)
+        member.is_paused = True
+        return True
+
+    def resume(self, name: ComponentName) -> bool:
+        """Let a paused component go on; False when it is not paused."""
+        member = self._member(name)
+        if not member.is_paused:
+            return False
+        member.execution.signal(signal.SIGCONT)
+        member.is_paused = False
+        return True
+
+    def status(self, name: ComponentName) -> ComponentStatus:
+        """Return where a component is.
+
+        Raises:
+            StateError: there is no such component.
+        """
+        self._member(name)
+        return self._statuses[name]
+
+    def statuses(self) -> Mapping[ComponentName, ComponentStatus]:
+        """Return where every component is, a view that follows changes."""
+        return MappingProxyType(self._statuses)
+
+    def pids(self, name: ComponentName) -> list[int]:
+        """Return every process that runs for a component now."""
+        return self._member(name).execution.pids()
+
+    def changes(self) -> Changes:
+        """Return what to iterate for every change of state from now on; close it, or use ``async with``."""
+        changes = Changes(self._changes)
+        self._changes.add(changes)
+        return changes
+
+    async def wait_until(self, predicate: Callable[[Mapping[ComponentName, ComponentStatus]], bool]) -> None:
+        """Wait until ``predicate`` holds for the statuses of all components; asked after every change."""
+        if predicate(self.statuses()):
+            return
+        waiter = _Waiter(predicate, asyncio.get_running_loop().create_future())
+        self._waiters.append(waiter)
+        try:
+            await waiter.future
+        finally:
+            self._waiters.remove(waiter)
+
+    def _member(self, name: ComponentName) -> _Member:
+        try:
+            return self._members[name]
+        except KeyError:
+            raise StateError(f"the device has no component {name}") from None
+
+    def _ask(self, name: ComponentName, wanted: Request) -> None:
+        member = self._member(name)
+        if self._is_closing:
+            return
+        member.status = request(member.status, wanted)
+        self._note(member)
+        self._pump()
+
+    def _feed(self, member: _Member, event: Event, failure: Failure | None = None) -> None:
+        self._feeds.append((member, event, failure))
+        self._pump()
+
+    def _pump(self) -> None:
+        """Take what was fed, then what desired states call for, until nothing more follows."""
+        if self._is_pumping:
+            return
+        self._is_pumping = True
+        try:
+            while True:
+                while self._feeds:
+                    self._advance(*self._feeds.popleft())
+                if not self._drive():
+                    break
+        finally:
+            self._is_pumping = False
+        for waiter in self._waiters:
+            if not waiter.future.done() and waiter.predicate(self.statuses()):
+                waiter.future.set_result(None)
+
+    def _drive(self) -> bool:
+        """Advance every component that can go on by itself; say whether any could."""
+        moved = False
+        for member in tuple(self._members.values()):
+            if not member.status.desired:
+                continue
+            ready = member.status.state is State.INSTALLED and self._is_ready(member)
+            if (event := due(member.status, is_ready=ready)) is not None:
+                self._advance(member, event, None)
+                moved = True
+        return moved
+
+    def _advance(self, member: _Member, event: Event, failure: Failure | None) -> None:
+        before = member.status
+        reset_s = read_error_reset_s(member.installed.lifecycle)
+        member.status, effects = advance(before, event, self._clock(), failure, error_reset_s=reset_s)
+        self._note(member)
+        if member.status.state is not before.state:
+            self._changed(member, before)
+        if member.status.state is State.RUNNING and member.deadline is not None and not member.deadline.expired():
+            member.deadline.reschedule(None)
+        for effect in effects:
+            self._perform(member, effect)
+
+    def _changed(self, member: _Member, before: Status) -> None:
+        name, status = member.installed.name, member.status
+        reason = f": {status.failure.reason}" if status.failure else ""
+        level = logging.ERROR if status.state is State.BROKEN else logging.WARNING if reason else logging.INFO
+        _LOG.log(level, "%s: %s -> %s%s", name, before.state, status.state, reason)
+        change = StatusChange(
+            name=name, before=before.state, after=status.state, status=component_status(status)
+        )  # fmt: skip
+        for changes in self._changes:
+            changes.add(change)
+        if not is_ready(status, is_hard=True) and not self._is_closing:
+            for depender in self._dependers(name):
+                if depender.status.state in _UP:
+                    depender.status = request(depender.status, Request.RESTART)
+                    self._note(depender)
+        if status.state is State.UNINSTALLED:
+            del self._members[name], self._statuses[name]
+
+    def _note(self, member: _Member) -> None:
+        self._statuses[member.installed.name] = component_status(member.status)
+
+    def _dependers(self, name: ComponentName) -> list[_Member]:
+        return [member for member in self._members.values() if name in member.hard_dependencies()]
+
+    def _is_ready(self, member: _Member) -> bool:
+        return all(
+            name in self._members and is_ready(self._members[name].status, is_hard=True)
+            for name in member.hard_dependencies()
+        )
+
+    def _is_removable(self, name: ComponentName) -> bool:
+        return all(is_out_of_the_way(member.status) for member in self._dependers(name))
+
+    def _perform(self, member: _Member, effect: Effect) -> None:
+        previous, member.deadline = member.task, None
+        if previous is not None:
+            previous.cancel()
+        name = f"{member.installed.name}: {effect.value}"
+        member.task = self._tasks.create_task(self._carry_out(member, effect, previous), name=name)
+
+    async def _carry_out(self, member: _Member, effect: Effect, previous: asyncio.Task[None] | None) -> None:
+        if previous is not None and not previous.done():
+            await asyncio.wait([previous])
+        try:
+            match effect:
+                case Effect.INSTALL:
+                    await self._install(member)
+                case Effect.START:
+                    await self._start(member)
+                case Effect.SHUT_DOWN:
+                    await self._shut_down(member)
+                case Effect.RECOVER:
+                    await self._recover(member)
+                case Effect.UNINSTALL:
+                    await self._uninstall(member)
+        except Exception as error:
+            # One component must not take the others down with it.
+            _LOG.exception("%s: could not %s", member.installed.name, effect.value)
+            failure = Failure(code=_IO_ERRORS.get(effect, "NONE"), reason=f"could not {effect.value}: {error}")
+            self._feed(member, _WAYS_ON.get(effect, Event.FAILED), failure)
+
+    async def _install(self, member: _Member) -> None:
+        await member.execution.end_all()
+        failure = await member.execution.run("install")
+        self._feed(member, Event.FAILED if failure else Event.INSTALLED, failure)
+
+    async def _start(self, member: _Member) -> None:
+        if member.execution.pids():
+            await member.execution.end_all()
+        if not self._is_ready(member):
+            self._feed(member, Event.UNREADY)
+            return
+        launched = await member.execution.launch()
+        if not isinstance(launched, Launched):
+            self._feed(member, Event.FAILED if launched else Event.NOTHING_TO_RUN, launched)
+            return
+        if launched.is_run:
+            self._feed(member, Event.STARTED)
+        await self._watch(member, launched)
+
+    async def _watch(self, member: _Member, launched: Launched) -> None:
+        """Wait for the end of a Startup or Run. A Startup has its time only until the component is RUNNING."""
+        step, process = launched.step, launched.process
+        is_timed = launched.is_run or member.status.state is State.STARTING
+        try:
+            async with asyncio.timeout(step.timeout_s if is_timed else None) as deadline:
+                member.deadline = None if launched.is_run else deadline
+                code = await process.wait()
+        except TimeoutError:
+            if launched.is_run:
+                await member.execution.end(process)
+            self._feed(member, Event.FAILED, member.execution.overdue(step, process))
+            return
+        finally:
+            member.deadline = None
+        if code != 0:
+            self._feed(member, Event.FAILED, member.execution.ended(step, process))
+        elif launched.is_run:
+            self._feed(member, Event.DONE)
+        elif member.status.state is State.STARTING:
+            self._feed(member, Event.STARTED)
+
+    async def _shut_down(self, member: _Member) -> None:
+        self._wake(member)
+        failure = await member.execution.shut_down()
+        self._feed(member, Event.FAILED if failure else Event.STOPPED, failure)
+
+    async def _recover(self, member: _Member) -> None:
+        self._wake(member)
+        if member.status.origin is State.STOPPING:
+            await member.execution.end_all()
+        failure = await member.execution.run("recover")
+        if failure is not None:
+            _LOG.warning("%s: %s", member.installed.name, failure.reason)
+        self._feed(member, Event.RECOVERED)
+
+    async def _uninstall(self, member: _Member) -> None:
+        name, version = member.installed.name, str(member.installed.version)
+        failure = await member.execution.run("uninstall", environment={"GREENGRASS_COMPONENT_VERSION": version})
+        if failure is not None:
+            _LOG.warning("%s is removed, though %s", name, failure.reason)
+        await member.execution.end_all()
+        self._device.limits.forget(name)
+        self._device.logs.forget(name)
+        self._feed(member, Event.UNINSTALLED)
+
+    def _wake(self, member: _Member) -> None:
+        if member.is_paused:
+            member.execution.signal(signal.SIGCONT)
+            member.is_paused = False
+
+    async def _close(self) -> None:
+        """Stop everything, dependers first, within `CLOSE_S`; then end what is left."""
+        self._is_closing = True
+        for member in self._members.values():
+            if member.status.state not in _UP:
+                member.status = replace(member.status, desired=())
+        try:
+            async with asyncio.timeout(CLOSE_S), asyncio.TaskGroup() as group:
+                closing: dict[ComponentName, asyncio.Task[None]] = {}
+                order = dependency_order({name: member.installed for name, member in self._members.items()})
+                for name in reversed(order):
+                    before = [closing[each.installed.name] for each in self._dependers(name)
+                              if each.installed.name in closing]  # fmt: skip
+                    closing[name] = group.create_task(self._close_member(self._members[name], before))
+        except TimeoutError:
+            _LOG.warning("components took longer than %g s to stop; they are ended at once", CLOSE_S)
+        for member in tuple(self._members.values()):
+            await self._drop(member, grace_s=0)
+        await orphans.end(lambda: orphans.alive(orphans.marked(orphans.children(os.getpid()), self._device.mark(""))))
+
+    async def _close_member(self, member: _Member, before: list[asyncio.Task[None]]) -> None:
+        if before:
+            await asyncio.wait(before)
+        if member.status.state in (*_UP, State.STOPPING):
+            member.status = replace(member.status, desired=(State.FINISHED,))
+            self._pump()
+            await self.wait_until(lambda _: member.status.state is not State.STOPPING)
+        elif member.status.state is State.BROKEN:
+            await self.wait_until(lambda _: not member.status.is_busy)
+        await self._drop(member)
+
+    async def _drop(self, member: _Member, grace_s: float = orphans.GRACE_S) -> None:
+        if member.task is not None and not member.task.done():
+            member.task.cancel()
+            await asyncio.wait([member.task])
+        await member.execution.end_all(grace_s=grace_s)
+
+    def _limit(self, member: _Member) -> None:
+        installed = member.installed
+        try:
+            self._device.limits.update(installed.name, installed.run_with, member.execution.pids())
+        except OSError as error:
+            _LOG.warning("%s: its limits could not be changed: %s", installed.name, error)

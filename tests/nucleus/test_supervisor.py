@@ -1,0 +1,528 @@
+"""The supervisor with real processes: nucleus.md 3 and cases 38-51 of section 7."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monodon.core.lifecycle import State
+from monodon.core.names import ComponentName
+from monodon.core.plan import Installed, RunWith
+from monodon.core.recipe.model import DependencyType
+from monodon.core.semver import Version
+from monodon.errors import DeploymentError, StateError
+from monodon.nucleus.logs import Logs
+from monodon.nucleus.supervisor import Changes, ComponentStatus, StatusChange, Supervisor
+
+N, I, G, R, P, E, B, F = (  # noqa: E741
+    State.NEW, State.INSTALLED, State.STARTING, State.RUNNING, State.STOPPING, State.ERRORED, State.BROKEN,
+    State.FINISHED,
+)  # fmt: skip
+A, B_, C = (ComponentName.parse(name) for name in ("com.example.A", "com.example.B", "com.example.C"))
+DEADLINE_S = 20.0
+FOREVER = "exec sleep 1000"
+
+
+class Bench:
+    """A supervisor in a folder, and the history of all states."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.now = 0.0
+        self.logs = Logs(root / "logs")
+        self.history: list[StatusChange] = []
+        self.supervisor = Supervisor(
+            root=root, environment=self.environment, logs=self.logs, clock=lambda: self.now
+        )  # fmt: skip
+
+    def environment(self, installed: Installed) -> Mapping[str, str]:
+        return {"PATH": os.environ["PATH"], "SVCUID": "token", "ROOT": str(self.root), "WHO": installed.name}
+
+    def put(self, lifecycle: Mapping[str, Any], name: ComponentName = A, **fields: Any) -> Installed:
+        needs = fields.pop("needs", ())
+        soft = fields.pop("soft", ())
+        installed = Installed(
+            name=name,
+            version=Version.parse(fields.pop("version", "1.0.0")),
+            lifecycle=lifecycle,
+            dependencies=dict.fromkeys(needs, DependencyType.HARD) | dict.fromkeys(soft, DependencyType.SOFT),
+            **fields,
+        )
+        self.supervisor.put(installed)
+        return installed
+
+    async def until(self, predicate: Callable[[Mapping[ComponentName, ComponentStatus]], bool]) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            await self.supervisor.wait_until(predicate)
+
+    async def settled(self, *names: ComponentName) -> ComponentStatus:
+        await self.until(lambda statuses: all(statuses[name].is_settled for name in names or (A,)))
+        return self.supervisor.status((names or (A,))[0])
+
+    async def state(self, state: State, name: ComponentName = A) -> None:
+        await self.until(lambda statuses: statuses[name].state is state)
+
+    async def run(
+        self, lifecycle: Mapping[str, Any], name: ComponentName = A, *, to: State | None = None, **fields: Any
+    ) -> ComponentStatus:
+        """Put and start a component; wait until it is settled (in state ``to``, where it passes others settled)."""
+        self.put(lifecycle, name, **fields)
+        self.supervisor.start(name)
+        await self.until(lambda statuses: statuses[name].is_settled and to in (None, statuses[name].state))
+        return self.supervisor.status(name)
+
+    def states(self, name: ComponentName = A) -> list[State]:
+        return [change.after for change in self.history if change.name == name]
+
+    async def said(self, text: str, name: ComponentName = A) -> None:
+        """Wait until a component printed ``text``."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not (self.root / "logs" / f"{name}.log").exists() or text not in self.log(name):
+                await asyncio.sleep(0.01)
+
+    def log(self, name: ComponentName = A) -> str:
+        return (self.root / "logs" / f"{name}.log").read_text()
+
+    async def listen(self, changes: Changes) -> None:
+        async for change in changes:
+            self.history.append(change)
+
+    def trace(self) -> list[str]:
+        """What scripts wrote with ``echo … >> $ROOT/trace``."""
+        path = self.root / "trace"
+        return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(tmp_path)
+    async with asyncio.timeout(60), bench.supervisor:
+        changes = bench.supervisor.changes()
+        listening = asyncio.create_task(bench.listen(changes))
+        yield bench
+        await changes.aclose()
+        await listening
+    bench.logs.close()
+
+
+def trace(text: str) -> str:
+    return f'echo "{text}" >> "$ROOT/trace"'
+
+
+async def test_case_38_run_that_ends_well_is_finished_after_shutdown(bench: Bench) -> None:
+    status = await bench.run({"Run": "exit 0", "Shutdown": trace("shutdown")}, to=F)
+    assert bench.states() == [I, G, R, P, F]
+    assert bench.trace() == ["shutdown"]
+    assert (status.codes, status.reason) == ((), "")
+
+
+async def test_case_39_the_third_error_breaks_and_says_why(bench: Bench) -> None:
+    script = 'echo "no camera" >&2; echo "at /dev/video9" >&2; exit 3'
+    status = await bench.run({"Run": {"Script": script}, "Shutdown": trace("shutdown")}, to=B)
+    assert bench.states() == [I, G, R, E, P, I, G, R, E, P, I, G, R, B]
+    assert len(bench.trace()) == 3
+    assert (status.codes, status.attempts) == (("RUN_ERROR",), 3)
+    assert status.reason == (
+        "broken after 3 attempts: Run.Script exited with code 3; last on stderr:\nno camera\nat /dev/video9"
+    )
+    bench.supervisor.restart(A)
+    bench.supervisor.start(A)
+    assert bench.supervisor.status(A).state is B
+    bench.put({"Run": FOREVER})
+    bench.supervisor.reinstall(A)
+    assert (await bench.settled()).state is R
+    assert bench.supervisor.status(A).attempts == 0
+
+
+async def test_case_40_errors_an_hour_apart_never_break(bench: Bench) -> None:
+    bench.put({"Run": FOREVER})
+    bench.supervisor.start(A)
+    for _ in range(5):
+        await bench.settled()
+        bench.now += 3600
+        os.kill(bench.supervisor.pids(A)[0], signal.SIGKILL)
+        await bench.until(lambda statuses: not statuses[A].is_settled)
+    assert (await bench.settled()).state is R
+    assert B not in bench.states()
+
+
+async def test_case_40_the_hour_is_shorter_where_the_recipe_says_so(bench: Bench) -> None:
+    bench.put({"Run": FOREVER, "errorResetTime": 10})
+    bench.supervisor.start(A)
+    for _ in range(4):
+        await bench.settled()
+        bench.now += 10
+        os.kill(bench.supervisor.pids(A)[0], signal.SIGKILL)
+        await bench.until(lambda statuses: not statuses[A].is_settled)
+    assert (await bench.settled()).state is R
+
+
+async def test_case_41_install_that_fails_once_then_works(bench: Bench) -> None:
+    await bench.run({"Install": "test -e tried || { touch tried; exit 1; }", "Run": FOREVER})
+    assert bench.states() == [E, N, I, G, R]
+
+
+async def test_case_42_install_that_overruns_is_an_error_and_leaves_nothing(bench: Bench) -> None:
+    status = await bench.run({"Install": {"Script": "sleep 1000 & sleep 1000", "Timeout": 0}})
+    assert status.state is B
+    assert status.codes == ("INSTALL_TIMEOUT",)
+    assert "Install.Script took longer than 0 s" in status.reason
+    assert bench.supervisor.pids(A) == []
+
+
+@pytest.mark.parametrize(("recover", "state"), [("touch repaired", R), (trace("tried"), B)])
+async def test_case_43_recover_may_repair_the_cause(bench: Bench, recover: str, state: State) -> None:
+    status = await bench.run({"Startup": "test -e repaired", "Recover": recover})
+    assert status.state is state
+    assert len(bench.trace()) == (0 if state is R else 2)
+
+
+async def test_case_44_no_steps_at_all_is_finished(bench: Bench) -> None:
+    assert (await bench.run({})).state is F
+    assert bench.states() == [I, G, F]
+
+
+async def test_case_45_a_step_to_skip_is_treated_as_absent(bench: Bench) -> None:
+    (bench.root / "there").touch()
+    lifecycle = {
+        "Install": {"Script": trace("install"), "Skipif": "exists ~root/there"},
+        "Startup": {"Script": trace("startup"), "Skipif": "onpath sh"},
+        "Run": {"Script": trace("run") + f"; {FOREVER}", "Skipif": "!exists ~root/there"},
+    }
+    assert (await bench.run(lifecycle)).state is R
+    await bench.until(lambda _: True)
+    assert "startup" not in bench.trace()
+    assert "Install.Script is skipped" in bench.log()
+    assert "Startup.Script is skipped" in bench.log()
+
+
+@pytest.mark.parametrize("step", ["Install", "Startup", "Run"])
+@pytest.mark.parametrize("value", [{"Script": "x", "Skipif": "foo bar"}, {"Timeout": 5}])
+async def test_case_46_a_step_that_cannot_be_read_is_an_error(bench: Bench, step: str, value: Any) -> None:
+    status = await bench.run({step: value})
+    assert status.state is B
+    assert status.codes == (f"{step.upper()}_CONFIG_NOT_VALID",)
+
+
+async def test_case_47_a_new_version_is_stopped_by_the_old_script_and_installed(bench: Bench) -> None:
+    def lifecycle(version: str) -> dict[str, str]:
+        return {"Install": trace(f"install {version}"), "Startup": trace(f"start {version}"),
+                "Shutdown": trace(f"shutdown {version}")}  # fmt: skip
+
+    await bench.run(lifecycle("1"))
+    bench.put(lifecycle("2"), version="2.0.0")
+    bench.supervisor.reinstall(A)
+    await bench.settled()
+    assert bench.trace() == ["install 1", "start 1", "shutdown 1", "install 2", "start 2"]
+
+
+async def test_case_48_a_restart_does_not_install_and_a_new_definition_alone_does_nothing(bench: Bench) -> None:
+    lifecycle = {"Install": trace("install"), "Startup": trace("startup"), "Shutdown": trace("shutdown")}
+    installed = await bench.run(lifecycle)
+    assert installed.state is R
+    bench.put(lifecycle | {"Startup": trace("startup 2")})
+    assert (await bench.settled()).state is R
+    assert bench.trace() == ["install", "startup"]
+    bench.supervisor.restart(A)
+    await bench.settled()
+    assert bench.trace() == ["install", "startup", "shutdown", "startup 2"]
+    assert bench.states() == [I, G, R, P, I, G, R]
+
+
+async def test_case_49_a_depender_stops_waits_and_starts_again_with_its_hard_dependency(bench: Bench) -> None:
+    bench.put({"Startup": "test -e allowed"}, A)
+    bench.put({"Run": FOREVER}, B_, needs=[A])
+    (bench.root / "work" / A).mkdir(parents=True)
+    (bench.root / "work" / A / "allowed").touch()
+    bench.supervisor.start(B_)
+    await bench.state(I, B_)
+    bench.supervisor.start(A)
+    await bench.settled(A, B_)
+    first = bench.supervisor.pids(B_)
+    bench.history.clear()
+    assert bench.supervisor.report(A, E)
+    await bench.until(lambda statuses: statuses[B_].state is R and statuses[B_].is_settled)
+    assert bench.states(A) == [E, P, I, G, R]
+    assert bench.states(B_)[:3] == [P, I, G]
+    assert bench.states(B_)[-1] is R
+    assert bench.supervisor.pids(B_) != first
+
+
+async def test_case_49_a_dependency_that_finishes_leaves_its_depender_alone(bench: Bench) -> None:
+    await bench.run({"Run": "read -r _ < gate", "Install": "mkfifo gate"}, A)
+    await bench.run({"Run": FOREVER}, B_, needs=[A])
+    bench.history.clear()
+    (bench.root / "work" / A / "gate").write_text("go\n")
+    await bench.state(F, A)
+    assert bench.states(B_) == []
+
+
+async def test_case_50_a_soft_dependency_that_breaks_leaves_its_depender_alone(bench: Bench) -> None:
+    bench.put({"Run": FOREVER}, B_, soft=[A])
+    bench.put({"Run": "exit 1"}, A)
+    bench.supervisor.start(B_)
+    bench.supervisor.start(A)
+    await bench.until(lambda statuses: statuses[A].state is B and statuses[A].is_settled)
+    assert bench.states(B_) == [I, G, R]
+
+
+async def test_a_missing_hard_dependency_is_waited_for(bench: Bench) -> None:
+    bench.put({"Run": FOREVER}, B_, needs=[A])
+    bench.supervisor.start(B_)
+    await bench.state(I, B_)
+    assert not bench.supervisor.status(B_).is_settled
+    await bench.run({}, A)
+    await bench.settled(B_)
+
+
+async def test_startup_is_running_when_it_ends_well_or_says_so_itself(bench: Bench) -> None:
+    """X9: a process that reports its readiness stays in Startup, and its Timeout ends there."""
+    bench.put({"Startup": {"Script": "sleep 1.1; echo late; " + FOREVER, "Timeout": 1}})
+    bench.supervisor.start(A)
+    await bench.state(G)
+    assert bench.supervisor.report(A, R)
+    assert bench.supervisor.status(A).state is R
+    assert not bench.supervisor.report(A, R)
+    await bench.said("stdout. late")
+    assert bench.supervisor.status(A).state is R
+    os.kill(bench.supervisor.pids(A)[0], signal.SIGTERM)
+    await bench.until(lambda statuses: not statuses[A].is_settled)
+    await bench.settled()
+    error = next(change.status for change in bench.history if change.after is E)
+    assert error.codes == ("STARTUP_ERROR",)
+    assert "was ended by SIGTERM" in error.reason
+
+
+async def test_a_startup_that_overruns_is_an_error(bench: Bench) -> None:
+    status = await bench.run({"Startup": {"Script": FOREVER, "Timeout": 0}})
+    assert (status.state, status.codes) == (B, ("STARTUP_TIMEOUT",))
+    assert bench.supervisor.pids(A) == []
+
+
+async def test_a_run_that_overruns_is_closed(bench: Bench) -> None:
+    status = await bench.run({"Run": {"Script": FOREVER, "Timeout": 0}}, to=B)
+    assert (status.state, status.codes) == (B, ("RUN_TIMEOUT",))
+    assert bench.supervisor.pids(A) == []
+
+
+async def test_a_shutdown_that_overruns_ends_everything_and_goes_on(bench: Bench) -> None:
+    await bench.run({"Run": FOREVER, "Shutdown": {"Script": FOREVER, "Timeout": 0}})
+    bench.supervisor.stop(A)
+    await bench.settled()
+    assert bench.states() == [I, G, R, P, E, F]
+    assert bench.supervisor.pids(A) == []
+
+
+async def test_a_process_that_ignores_sigterm_is_killed(bench: Bench) -> None:
+    script = "trap '' TERM; echo ready; while :; do sleep 1000; done"
+    await bench.run({"Run": script, "Shutdown": {"Script": "true", "Timeout": 1}})
+    await bench.said("stdout. ready")
+    bench.supervisor.stop(A)
+    await bench.settled()
+    assert bench.supervisor.pids(A) == []
+    assert bench.states()[-2:] == [E, F]
+
+
+async def test_a_daemon_that_left_its_session_is_found_and_ended(bench: Bench) -> None:
+    pid_file = bench.root / "pid"
+    daemon = f"setsid sh -c 'echo $$ > {pid_file}; exec sleep 1000' >/dev/null 2>&1 </dev/null &"
+    await bench.run({"Startup": f"{daemon} while ! test -s {pid_file}; do sleep 0.01; done"})
+    pid = int(pid_file.read_text())
+    assert pid in bench.supervisor.pids(A)
+    bench.supervisor.stop(A)
+    await bench.settled()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_an_exit_of_the_former_process_is_no_news_of_the_new_one(bench: Bench) -> None:
+    """X7."""
+    await bench.run({"Run": "trap 'exit 9' TERM; while :; do sleep 0.05; done"})
+    for _ in range(4):
+        bench.supervisor.restart(A)
+        await bench.settled()
+    assert E not in bench.states()
+    assert bench.supervisor.status(A).state is R
+
+
+async def test_what_a_step_finds(bench: Bench) -> None:
+    lifecycle = {
+        "Setenv": {"GLOBAL": "g", "BOTH": "global", "WHO": "recipe"},
+        "Install": {"Script": 'echo "$GLOBAL $BOTH $WHO $SVCUID $PWD $(stat -c %a .)"; echo bad >&2',
+                    "Setenv": {"BOTH": "step"}},
+    }  # fmt: skip
+    assert (await bench.run(lifecycle)).state is F
+    log = bench.log()
+    assert f"stdout. g step recipe token {bench.root}/work/{A} 700. " in log
+    assert (
+        "[WARN] (Copier) com.example.A: stderr. bad. {scriptName=services.com.example.A.lifecycle.Install.Script, "
+        in log
+    )
+    assert "serviceName=com.example.A, currentState=NEW}" in log
+
+
+async def test_stdin_is_left_open(bench: Bench) -> None:
+    await bench.run({"Run": "read -r _; exit 1"})
+    assert bench.supervisor.status(A).state is R
+
+
+async def test_removal_runs_uninstall_after_dependers_stopped_and_forgets(bench: Bench) -> None:
+    """D4, case 60: however Uninstall ends."""
+    await bench.run({"Run": FOREVER, "Uninstall": trace("gone $GREENGRASS_COMPONENT_VERSION") + "; exit 1"}, A)
+    await bench.run({"Run": FOREVER, "Shutdown": trace("depender stopped")}, B_, needs=[A])
+    removal = asyncio.create_task(bench.supervisor.remove(A))
+    async with asyncio.timeout(DEADLINE_S):
+        await bench.supervisor.remove(B_)
+        await removal
+    assert bench.trace() == ["depender stopped", "gone 1.0.0"]
+    assert dict(bench.supervisor.statuses()) == {}
+    await bench.supervisor.remove(A)
+    with pytest.raises(StateError, match=r"no component com\.example\.A"):
+        bench.supervisor.start(A)
+
+
+async def test_leaving_stops_everything_dependers_first(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    async with bench.supervisor:
+        for name, needs in ((A, []), (B_, [A]), (C, [B_])):
+            await bench.run({"Run": FOREVER, "Shutdown": trace(f"{name}")}, name, needs=needs)
+        bench.put({"Install": FOREVER}, ComponentName.parse("com.example.Installing"))
+        bench.supervisor.start(ComponentName.parse("com.example.Installing"))
+    bench.logs.close()
+    assert bench.trace() == [C, B_, A]
+    assert not list(Path(f"/proc/self/task/{os.getpid()}").joinpath("children").read_text().split())
+
+
+def start_and_kill(script: str, root: Path) -> int:
+    """Run a nucleus until it prints the pid of its component, and kill it."""
+    command = [sys.executable, "-c", script, str(root)]
+    environment = {**os.environ, "PYTHONPATH": "sdk"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, cwd=Path(__file__).parents[2]) as killed:
+        assert killed.stdout is not None
+        pid = int(killed.stdout.readline())
+        killed.kill()
+    return pid
+
+
+async def test_what_an_earlier_nucleus_left_is_ended(tmp_path: Path) -> None:
+    script = """
+import asyncio, os, sys
+from pathlib import Path
+from monodon.core.names import ComponentName
+from monodon.core.plan import Installed
+from monodon.core.semver import Version
+from monodon.nucleus.logs import Logs
+from monodon.nucleus.supervisor import Supervisor
+async def main():
+    root = Path(sys.argv[1])
+    name = ComponentName.parse("com.example.A")
+    async with Supervisor(root=root, environment=lambda _: dict(os.environ), logs=Logs(root / "logs")) as supervisor:
+        supervisor.put(Installed(name=name, version=Version.parse("1.0.0"), lifecycle={"Run": "exec sleep 1000"}))
+        supervisor.start(name)
+        await supervisor.wait_until(lambda statuses: statuses[name].is_settled)
+        print(*supervisor.pids(name), flush=True)
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+    pid = await asyncio.to_thread(start_and_kill, script, tmp_path)
+    assert Path(f"/proc/{pid}").exists()
+    bench = Bench(tmp_path)
+    async with bench.supervisor:
+        stat = Path(f"/proc/{pid}/stat")
+        assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+    bench.logs.close()
+
+
+async def test_a_component_may_be_paused(bench: Bench) -> None:
+    await bench.run({"Run": FOREVER})
+    pid = bench.supervisor.pids(A)[0]
+
+    def letter() -> str:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+    assert bench.supervisor.pause(A)
+    assert not bench.supervisor.pause(A)
+    async with asyncio.timeout(DEADLINE_S):
+        while letter() != "T":
+            await asyncio.sleep(0.005)
+    assert bench.supervisor.resume(A)
+    assert not bench.supervisor.resume(A)
+    assert bench.supervisor.pause(A)
+    bench.supervisor.stop(A)
+    await bench.settled()
+    assert bench.states()[-2:] == [P, F]
+
+
+async def test_bootstrap_gives_its_exit_code(bench: Bench) -> None:
+    bench.put({"Bootstrap": "exit 100"})
+    assert await bench.supervisor.bootstrap(A) == 100
+    bench.put({})
+    assert await bench.supervisor.bootstrap(A) == 0
+    bench.put({"Bootstrap": {"Script": FOREVER, "Timeout": 0}})
+    with pytest.raises(DeploymentError) as caught:
+        await bench.supervisor.bootstrap(A)
+    assert caught.value.codes[-1] == "COMPONENT_BOOTSTRAP_TIMEOUT"
+
+
+async def test_changes_are_told_to_everyone_who_listens(bench: Bench) -> None:
+    async with bench.supervisor.changes() as one, bench.supervisor.changes() as other:
+        await bench.run({"Run": FOREVER})
+        for listener in (one, other):
+            told = [await anext(listener) for _ in range(3)]
+            assert [(change.before, change.after) for change in told] == [(N, I), (I, G), (G, R)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may run components as somebody else")
+async def test_root_runs_a_component_as_its_posix_user(bench: Bench) -> None:
+    for folder in (bench.root, *bench.root.parents):
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    lifecycle = {
+        "Install": {"Script": 'echo "install as $(id -un) $HOME" ', "RequiresPrivilege": True},
+        "Startup": 'echo "startup as $(id -un):$(id -gn) $HOME"; touch mine',
+    }
+    assert (await bench.run(lifecycle, run_with=RunWith(posix_user="nobody"))).state is R
+    assert "install as root" in bench.log()
+    assert "startup as nobody:nogroup /nonexistent" in bench.log()
+    status = await bench.run({"Run": "true"}, B_, run_with=RunWith(posix_user="no-such-user"))
+    assert (status.state, status.codes) == (B, ("RUN_CONFIG_NOT_VALID",))
+
+
+async def test_a_flood_of_output_waits_and_the_loop_does_not(bench: Bench) -> None:
+    await bench.run({"Run": "exec yes"})
+    loop = asyncio.get_running_loop()
+    gaps = []
+    before = loop.time()
+    for _ in range(200):
+        await asyncio.sleep(0)
+        gaps.append(loop.time() - before)
+        before = loop.time()
+    assert sorted(gaps)[int(len(gaps) * 0.95)] < 0.1
+    assert sum(path.stat().st_size for path in (bench.root / "logs").iterdir()) < 11 * 1024 * 1024
+    bench.supervisor.stop(A)
+    await bench.settled()
+
+
+@pytest.mark.slow
+async def test_two_hundred_restarts_leak_no_descriptor_no_zombie_no_orphan(bench: Bench) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    await bench.run({"Run": "sleep 1000 & (setsid sleep 1000 &) ; exec sleep 1000", "Shutdown": "true"})
+    bench.supervisor.restart(A)
+    await bench.settled()
+    before = descriptors()
+    for _ in range(200):
+        bench.supervisor.restart(A)
+        await bench.settled()
+    assert descriptors() <= before + 1
+    bench.supervisor.stop(A)
+    await bench.settled()
+    assert bench.supervisor.pids(A) == []
+    assert Path(f"/proc/self/task/{os.getpid()}/children").read_text().split() == []
