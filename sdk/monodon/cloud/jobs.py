@@ -42,15 +42,13 @@ class Jobs(JobControl):
         try:
             body = topics.read_body(payload)
             token = body.get("clientToken")
+            answer: dict[str, Json] = {} if token is None else {"clientToken": token}
             with self._store.transaction():
-                answer = self._act(request, body, now)
+                self._store.after_commit(lambda: self._send(f"{topic}/accepted", answer))  # before any notification
+                answer.update(self._act(request, body, now))
         except Rejected as error:
             logger.info("refused %s of %s: %s", topic, identity.client_id, error)
             self._send(f"{topic}/rejected", topics.rejection(error, token, now))
-            return
-        if token is not None:
-            answer["clientToken"] = token
-        self._send(f"{topic}/accepted", answer)
 
     def _act(self, request: topics.Request, body: Mapping[str, Json], now: float) -> dict[str, Json]:
         thing, namespace = request.thing, request.namespace
