@@ -373,7 +373,7 @@ class Deployer:
         touched = transition.begin(move.steps)
         await transition.settle(move.goal, move.goal if everything else touched, ignoring=ignoring)
         self._at("settled")
-        await transition.finish(move.leaving)
+        await transition.finish()
         self._state.remove_installed(*move.leaving)
 
     async def _apply(self, note: Note, move: _Move, *, everything: bool = False) -> None:

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")
 
 
-async def side_by_side(work: Mapping[Key, Coroutine[None, None, Result]]) -> dict[Key, Result]:
+async def side_by_side(work: Mapping[Key, Coroutine[Any, Any, Result]]) -> dict[Key, Result]:
     """Run all to their ends and return what each returned; the first that fails cancels the others.
 
     Raises:

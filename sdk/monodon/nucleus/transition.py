@@ -5,15 +5,15 @@ Source: Greengrass nucleus, ``deployment/DeploymentConfigMerger.java``; device n
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from monodon.core.lifecycle import State
 from monodon.core.names import ComponentName
 from monodon.core.plan import Configure, Install, Installed, Remove, Restart, Start, Step, Target, dependers
-from monodon.core.recipe.model import DependencyType
 from monodon.errors import DeploymentError, MonodonError
+from monodon.nucleus.changes import ComponentStatus
 from monodon.nucleus.side_by_side import side_by_side
 
 _log = logging.getLogger(__name__)
@@ -24,19 +24,6 @@ AWAITED_S = 30.0
 _GOOD = frozenset({State.RUNNING, State.FINISHED})
 
 
-class ComponentStatus(Protocol):
-    """How one component fares."""
-
-    @property
-    def state(self) -> State: ...
-    @property
-    def codes(self) -> tuple[str, ...]: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def is_settled(self) -> bool: ...
-
-
 class Supervisor(Protocol):
     """What a deployment asks of the supervisor; each request is taken at once and carried out by and by."""
 
@@ -44,7 +31,7 @@ class Supervisor(Protocol):
     def start(self, name: ComponentName) -> None: ...
     def restart(self, name: ComponentName) -> None: ...
     def reinstall(self, name: ComponentName) -> None: ...
-    async def remove(self, name: ComponentName) -> None: ...
+    def remove(self, name: ComponentName) -> Coroutine[Any, Any, None]: ...
     def statuses(self) -> Mapping[ComponentName, ComponentStatus]: ...
     async def wait_until(self, predicate: Callable[[Mapping[ComponentName, ComponentStatus]], bool]) -> object: ...
 
@@ -135,24 +122,14 @@ class Transition:
             else:
                 return
 
-    async def finish(self, leaving: Target) -> None:
-        """Carry out the removals: each component once its dependers among ``leaving`` are gone.
+    async def finish(self) -> None:
+        """Carry out the removals; the supervisor lets dependers go first (D4).
 
         Raises:
             DeploymentError: a component could not be removed.
         """
-        gone = {name: asyncio.Event() for name in self._removals}
-
-        async def remove(name: ComponentName) -> None:
-            for other in self._removals[: self._removals.index(name)]:
-                if leaving[other].dependencies.get(name) is DependencyType.HARD:
-                    await gone[other].wait()
-            self.at(f"step Remove {name}")
-            await self.supervisor.remove(name)
-            gone[name].set()
-
         try:
-            await side_by_side({name: remove(name) for name in self._removals})
+            await side_by_side({name: self.supervisor.remove(name) for name in self._removals})
         except MonodonError as error:
             raise DeploymentError(
                 f"could not remove a component: {error.message}", codes=("REMOVE_COMPONENT_ERROR",)
@@ -175,7 +152,13 @@ def unsettled(
 def _broken(
     statuses: Mapping[ComponentName, ComponentStatus], names: Collection[ComponentName]
 ) -> tuple[ComponentName, ...]:
-    return tuple(sorted(name for name in names if name in statuses and statuses[name].state is State.BROKEN))
+    return tuple(
+        sorted(
+            name
+            for name in names
+            if name in statuses and statuses[name].state is State.BROKEN and statuses[name].is_settled
+        )
+    )
 
 
 def _why(name: ComponentName, status: ComponentStatus) -> str:
