@@ -146,7 +146,7 @@ def recipe(
     artifacts: Sequence[Artifact] = (),
     manifests: Sequence[Manifest] | None = None,
 ) -> Recipe:
-    """Return a recipe; with one manifest of ``platform``, ``lifecycle`` and ``artifacts`` unless ``manifests`` are given.
+    """Return a recipe, with one manifest of ``platform``, ``lifecycle`` and ``artifacts`` unless others are given.
 
     Raises:
         InvalidName, InvalidVersion, InvalidRequirement: as their types say.
