@@ -104,6 +104,7 @@ class Artifacts:
     async def _bring(self, recipe: Recipe, artifact: Artifact, download: Download, arn: str | None) -> bool:
         name = artifact.file_name
         if name in ("", ".", "..") or "/" in name or "\0" in name:
+            _refuse_scheme(recipe, artifact)
             raise DeploymentError(
                 f"artifact {artifact.uri!r} of {recipe.name} {recipe.version} names no file",
                 codes=("UNSUPPORTED_ARTIFACT_SCHEME",),
