@@ -82,14 +82,14 @@ class Lab:
         if self._lock is not None:
             os.close(self._lock)
 
-    def start_cloud(self) -> Server:
-        """Start the embedded cloud on free ports and wait until it is ready.
+    def start_cloud(self, *, port: int = 0, mqtt_port: int = 0) -> Server:
+        """Start the embedded cloud and wait until it is ready; port 0 is a free one.
 
         Raises:
             StateError: it ended, or was not ready in time; the last lines of its log say why.
         """
         folder = self.state / "cloud"
-        arguments = ["cloud", "run", "--state", str(folder), "--port", "0", "--mqtt-port", "0"]
+        arguments = ["cloud", "run", "--state", str(folder), "--port", str(port), "--mqtt-port", str(mqtt_port)]
         return self._start("cloud", arguments, folder, {})
 
     def provision(self, cloud: Server, thing: str, group: str) -> Path:
@@ -112,6 +112,11 @@ class Lab:
     def aws(self, cloud: Server) -> Aws:
         """Return boto3's way to the lab's cloud."""
         return Aws(endpoint_url=cloud.ready["endpoint"], region=cloud.ready["region"])
+
+    def restart_cloud(self, cloud: Server) -> Server:
+        """Start a cloud that was killed again, on its own ports, with all that it knew (errors as ``start_cloud``)."""
+        port = int(str(cloud.ready["endpoint"]).rpartition(":")[2])
+        return self.start_cloud(port=port, mqtt_port=int(cloud.ready["mqtt_port"]))
 
     def kill(self, server: Server) -> None:
         """End a process as a power cut would: SIGKILL, at once."""
