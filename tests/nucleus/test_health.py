@@ -6,13 +6,15 @@ from contextlib import asynccontextmanager
 
 from monodon.core.configuration import EMPTY
 from monodon.core.deployment import SUCCEEDED, Deployment, DetailedStatus, RootComponent, failure
+from monodon.core.lifecycle import State
 from monodon.core.names import ComponentName
 from monodon.core.plan import Installed, RunWith, Target
 from monodon.core.recipe.model import DependencyType
 from monodon.core.semver import Version
 from monodon.core.status import HealthReport, MessageType, Trigger, read
 from monodon.errors import DeploymentError, NetworkError
-from monodon.nucleus.health import ComponentState, Health
+from monodon.nucleus.changes import ComponentStatus
+from monodon.nucleus.health import Health
 from monodon.nucleus.identity import NUCLEUS, Identity
 from monodon.nucleus.uplink.offline import OfflineUplink
 
@@ -65,7 +67,7 @@ class Drone:
 
     def __init__(self) -> None:
         self.target: dict[ComponentName, Installed] = {A: installed(A, needs=(B,), is_root=True), B: installed(B)}
-        self.states = {A: ComponentState(state="RUNNING"), B: ComponentState(state="RUNNING")}
+        self.states = {A: ComponentStatus(state=State.RUNNING), B: ComponentStatus(state=State.RUNNING)}
         self.roots: dict[str, Sequence[ComponentName]] = {ARN: (A,)}
         self.sequence = 0
 
@@ -73,7 +75,7 @@ class Drone:
     def installed(self) -> Target:
         return self.target
 
-    def statuses(self) -> Mapping[ComponentName, ComponentState]:
+    def statuses(self) -> Mapping[ComponentName, ComponentStatus]:
         return self.states
 
     def configuration_arns(self) -> Mapping[str, Sequence[ComponentName]]:
@@ -159,7 +161,7 @@ async def test_a_deployment_that_ended_tells_what_changed_and_which_roots_did_no
         await cloud.report(0)
         health.deployment_started()
         del drone.target[B], drone.states[B]
-        drone.target[C], drone.states[C] = installed(C, is_root=True), ComponentState(state="RUNNING")
+        drone.target[C], drone.states[C] = installed(C, is_root=True), ComponentStatus(state=State.RUNNING)
         drone.roots = {ARN: (A, C)}
         health.deployment_ended(deployment(A, C), SUCCEEDED)
         report = await cloud.report(1)
@@ -191,13 +193,15 @@ async def test_changes_are_told_at_least_three_seconds_apart() -> None:
     cloud.connected = True
     async with running(cloud, drone, clock) as health:
         await cloud.report(0)
-        drone.states[A] = ComponentState(state="ERRORED", codes=("RUN_ERROR",), reason="exit code 1", is_settled=False)
+        drone.states[A] = ComponentStatus(
+            state=State.ERRORED, codes=("RUN_ERROR",), reason="exit code 1", is_settled=False
+        )
         health.component_changed(A)
         report = await cloud.report(1)
         assert report.trigger is Trigger.COMPONENT_STATUS_CHANGE
         (a,) = report.components
         assert (a.status, a.status_codes, a.status_reason) == ("ERRORED", ("RUN_ERROR",), "exit code 1")
-        drone.states[A] = ComponentState(state="BROKEN", codes=("RUN_ERROR",), reason="exit code 1")
+        drone.states[A] = ComponentStatus(state=State.BROKEN, codes=("RUN_ERROR",), reason="exit code 1")
         health.component_changed(A)
         for _ in range(10):
             await asyncio.sleep(0)
@@ -213,12 +217,12 @@ async def test_states_on_the_way_are_no_news_and_codes_go_with_bad_states_alone(
     cloud.connected = True
     async with running(cloud, drone, Clock()) as health:
         await cloud.report(0)
-        drone.states[A] = ComponentState(state="STARTING", is_settled=False)
+        drone.states[A] = ComponentStatus(state=State.STARTING, is_settled=False)
         health.component_changed(A)
         for _ in range(10):
             await asyncio.sleep(0)
         assert len(cloud.reports) == 1
-        drone.states[A] = ComponentState(state="FINISHED", codes=("RUN_ERROR",), reason="old")
+        drone.states[A] = ComponentStatus(state=State.FINISHED, codes=("RUN_ERROR",), reason="old")
         health.component_changed(A)
         (a,) = (await cloud.report(1)).components
         assert (a.status, a.status_codes, a.status_reason) == ("FINISHED", (), "")
@@ -247,7 +251,7 @@ async def test_a_message_that_was_not_taken_is_sent_after_the_reconnect() -> Non
         for _ in range(10):
             await asyncio.sleep(0)
         assert len(cloud.reports) == 3
-        drone.states[A] = ComponentState(state="BROKEN")
+        drone.states[A] = ComponentStatus(state=State.BROKEN)
         cloud.connect(False)
         cloud.connect()
         assert [c.status for c in (await cloud.report(3)).components] == ["BROKEN"]

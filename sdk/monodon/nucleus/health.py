@@ -22,7 +22,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -57,14 +57,17 @@ ERRORED = "ERRORED"
 FINISHED = "FINISHED"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComponentState:
+class ComponentState(Protocol):
     """What the supervisor knows of one component, in AWS's words."""
 
-    state: str
-    codes: tuple[str, ...] = ()
-    reason: str = ""
-    is_settled: bool = True
+    @property
+    def state(self) -> str: ...
+    @property
+    def codes(self) -> tuple[str, ...]: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def is_settled(self) -> bool: ...
 
 
 class Device(Protocol):
@@ -292,16 +295,16 @@ class Health:
             NUCLEUS: ComponentHealth(name=NUCLEUS, version=self._identity.version, status=FINISHED),
         }
         for name, each in installed.items():
-            status = statuses.get(name, ComponentState(state=FINISHED))
-            is_bad = status.state in (ERRORED, BROKEN)
+            status = statuses.get(name)
+            is_bad = status is not None and status.state in (ERRORED, BROKEN)
             found[str(name)] = ComponentHealth(
                 name=str(name),
                 version=str(each.version),
-                status=status.state,
+                status=FINISHED if status is None else str(status.state),
                 is_root=each.is_root,
                 fleet_config_arns=arns.get(name, ()),
-                status_codes=status.codes if is_bad else (),
-                status_reason=status.reason if is_bad else "",
+                status_codes=status.codes if status is not None and is_bad else (),
+                status_reason=status.reason if status is not None and is_bad else "",
             )
         return found
 
@@ -324,9 +327,3 @@ def _trigger(deployment: Deployment) -> Trigger:
     if deployment.is_local:
         return Trigger.LOCAL_DEPLOYMENT
     return Trigger.THING_DEPLOYMENT if deployment.target.startswith("thing/") else Trigger.THING_GROUP_DEPLOYMENT
-
-
-async def follow(health: Health, changes: AsyncIterator[ComponentName]) -> None:
-    """Tell ``health`` of each component that changes, until the iterator ends."""
-    async for name in changes:
-        health.component_changed(name)

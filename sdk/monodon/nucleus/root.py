@@ -1,0 +1,104 @@
+"""The root folder of a device: one nucleus at a time, where its socket is, and the file that says it is ready."""
+
+import fcntl
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from monodon.core.json import Json
+from monodon.errors import StateError
+
+LOCK_FILE = "nucleus.lock"
+READY_FILE = "ready.json"
+SOCKET_FILE = "ipc.socket"
+#: Bytes of a Unix socket's path, without the NUL. Source: unix(7), ``sun_path``.
+MAX_SOCKET_PATH_BYTES = 107
+
+
+@contextmanager
+def claimed(root: Path) -> Iterator[Path]:
+    """Hold the root folder, made if it is missing, for this process alone; the result is its absolute path.
+
+    Raises:
+        StateError: another nucleus holds it, or it cannot be written.
+    """
+    try:
+        # Components may run as other users: as root, they must be able to pass through.
+        root.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+        root = root.resolve()
+        lock = os.open(root / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StateError(f"{root} cannot be the root of a device: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(lock, 32).decode("ascii", "replace").strip()
+            raise StateError(
+                f"another nucleus (process {holder or 'unknown'}) uses {root}",
+                hint="stop it, or choose another --root",
+            ) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        (root / READY_FILE).unlink(missing_ok=True)
+        yield root
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def socket_path(root: Path, configured: Path | None, environment: Mapping[str, str]) -> Iterator[Path]:
+    """Where the IPC socket shall be: as configured, in the root, or if that is too long in a short temporary folder.
+
+    The temporary folder belongs to this user alone, is found again by the root's path, and goes when the block ends.
+
+    Raises:
+        StateError: the configured path is too long, or the temporary folder is somebody else's.
+    """
+    path = configured or root / SOCKET_FILE
+    if len(bytes(path)) <= MAX_SOCKET_PATH_BYTES:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield path
+        return
+    if configured is not None:
+        raise StateError(
+            f"system.ipcSocketPath is {len(bytes(path))} bytes long; a Unix socket's path has {MAX_SOCKET_PATH_BYTES}"
+        )
+    folder = Path(environment.get("TMPDIR") or tempfile.gettempdir())
+    if len(bytes(folder)) > MAX_SOCKET_PATH_BYTES // 2:
+        folder = Path("/tmp")  # noqa: S108 - the folder below is checked to be ours alone
+    folder /= f"monodon-{hashlib.sha256(bytes(root)).hexdigest()[:12]}"
+    _own(folder)
+    try:
+        yield folder / SOCKET_FILE
+    finally:
+        with suppress(OSError):  # something else lies in it: leave it
+            folder.rmdir()
+
+
+def _own(folder: Path) -> None:
+    """Make a folder that only this user can change (root's may be passed through by all, as its root folder)."""
+    wanted = 0o711 if os.geteuid() == 0 else 0o700
+    with suppress(FileExistsError):
+        folder.mkdir(mode=wanted)
+    known = folder.lstat()
+    if not stat.S_ISDIR(known.st_mode) or known.st_uid != os.geteuid() or known.st_mode & 0o066:
+        raise StateError(f"{folder} is not this user's own folder", hint="remove it, or choose a shorter --root")
+
+
+@contextmanager
+def announced(root: Path, ready: Mapping[str, Json]) -> Iterator[None]:
+    """Have ``ready.json`` in the root folder, whole, for as long as the block lasts."""
+    file = root / READY_FILE
+    partial = file.with_suffix(".new")
+    partial.write_text(json.dumps(dict(ready), indent=2) + "\n")
+    partial.replace(file)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
