@@ -38,10 +38,13 @@ def test_the_shapes_are_those_of_the_sdk() -> None:
     assert OUR_SHAPES.keys() == SDK_SHAPES.keys()
 
 
-@pytest.mark.parametrize("name", sorted(SDK_SHAPES))
-def test_fields_have_the_names_of_the_sdk(name: str) -> None:
-    known = re.findall(r"if '(\w+)' in payload:\n\s+new\.(\w+) = ", inspect.getsource(SDK_SHAPES[name]))
-    assert {(wire, attribute) for attribute, wire, *_ in fields_of(OUR_SHAPES[name])} == set(known)
+def test_fields_have_the_names_of_the_sdk() -> None:
+    """As the SDK's own readers of payloads name them."""
+    sources = re.split(r"^class ", inspect.getsource(model), flags=re.MULTILINE)
+    bodies = {source[: source.index("(")]: source for source in sources[1:] if "(" in source[:80]}
+    for name in SDK_SHAPES:
+        known = re.findall(r"if '(\w+)' in payload:\n\s+new\.(\w+) = ", bodies[name])
+        assert {(wire, attribute) for attribute, wire, *_ in fields_of(OUR_SHAPES[name])} == set(known), name
 
 
 def test_the_operations_are_those_of_the_sdk() -> None:

@@ -49,6 +49,11 @@ SERVICE_OF: Final[Mapping[str, str]] = {
 }
 
 
+def is_exempt(caller: str, service: str) -> bool:
+    """Return whether a caller needs no policy for a service: the tools on the device, for their own."""
+    return service == CLI and (caller == CLI or caller.startswith("greengrass-cli#"))
+
+
 class _ResourceError(ValueError):
     """A resource text that classic drops; the message says why."""
 

@@ -310,12 +310,15 @@ class Connection:
         """Answer a request: with its reply alone (``is_last``), or with the reply that events follow.
 
         On a stream that has ended nothing is sent: both sides may end it at once.
+
+        Raises:
+            ValueError: too large for a frame; the stream stays open.
         """
         if stream_id in self._streams:
             flags = TERMINATE_STREAM if is_last else 0
+            self._send(_block(MessageType.APPLICATION_MESSAGE, JSON_TYPE, model_type, flags, stream_id), payload)
             if is_last:
                 self._streams.discard(stream_id)
-            self._send(_block(MessageType.APPLICATION_MESSAGE, JSON_TYPE, model_type, flags, stream_id), payload)
 
     def event(self, stream_id: int, model_type: str, payload: Buffer) -> None:
         """Send one event of an open stream."""
