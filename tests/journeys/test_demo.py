@@ -34,7 +34,7 @@ def processes_under(folder: Path) -> list[str]:
         if entry.name.isdecimal() and int(entry.name) != os.getpid():
             try:
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                place = os.readlink(entry / "cwd")
+                place = str((entry / "cwd").readlink())
             except OSError:
                 continue
             if str(folder) in command or place.startswith(str(folder)):

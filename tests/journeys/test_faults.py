@@ -5,13 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.journeys.scene import CHECKOUT, MODEL, THING, EndlessCamera, Fleet, wait_for
 
 from monodon.authoring.bundle import bundle_folder
 from monodon.core.semver import Version
 from monodon.fleet import device_status
 from monodon.publish import ArtifactFile, Package
-
-from .conftest import CHECKOUT, MODEL, THING, EndlessCamera, Fleet, wait_for
 
 pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("journeys")]
 
