@@ -167,6 +167,16 @@ def _cloud(reader: "_Reader") -> CloudIdentity:
     )
 
 
+def lookup(settings: Mapping[str, Json], *path: str) -> Json:
+    """The value at ``path``, its keys found whatever their case; None where there is none."""
+    node: Json = settings
+    for key in path:
+        if not isinstance(node, Mapping):
+            return None
+        node = next((v for k, v in node.items() if isinstance(k, str) and k.lower() == key.lower()), None)
+    return node
+
+
 class _Reader:
     """Looks keys up without regard to case, and names the one that is wrong."""
 
@@ -176,12 +186,7 @@ class _Reader:
         self._file = file
 
     def value(self, *path: str) -> Json:
-        node: Json = self._document
-        for key in path:
-            if not isinstance(node, Mapping):
-                return None
-            node = next((v for k, v in node.items() if isinstance(k, str) and k.lower() == key.lower()), None)
-        return node
+        return lookup(self._document, *path)
 
     def mapping(self, *path: str) -> Mapping[str, Json]:
         value = self.value(*path)

@@ -1,0 +1,280 @@
+"""The nucleus of one device: builds the parts, gives each what it needs, and runs them until it is told to stop.
+
+::
+
+    cloud ── uplink ── deployer ── supervisor ── components
+               │           │            │             │
+               │         store       journal        (IPC)
+               └── health ─┴── state ───┘             │
+               └──────────────────────── services ────┘
+
+Entering starts from the left of this list, leaving goes back through it: lock, logs, journal, uplink, credential
+endpoint, IPC server, supervisor, tasks. So components stop while IPC is still open, and the uplink leaves last.
+"""
+
+import asyncio
+import logging
+import os
+import platform
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from monodon import __version__
+from monodon.core.deployment import Status
+from monodon.core.json import Json
+from monodon.core.lifecycle import State
+from monodon.core.names import ComponentName
+from monodon.core.plan import Target
+from monodon.core.recipe.platform import platform_of
+from monodon.ipc.server import IpcServer
+from monodon.nucleus.artifacts import MAX_STORE_BYTES
+from monodon.nucleus.changes import Changes, ComponentStatus
+from monodon.nucleus.deployer import Deployer, Hooks, Progress
+from monodon.nucleus.health import Health
+from monodon.nucleus.identity import NUCLEUS, Identity, load_identity, lookup
+from monodon.nucleus.journal import Journal
+from monodon.nucleus.logs import Logs, LogSettings
+from monodon.nucleus.policies import Policies
+from monodon.nucleus.root import announced, claimed, socket_path
+from monodon.nucleus.services.token_exchange import TokenExchange
+from monodon.nucleus.state import DeviceState
+from monodon.nucleus.store import Store
+from monodon.nucleus.supervisor import Supervisor
+from monodon.nucleus.tokens import Tokens
+from monodon.nucleus.uplink.offline import OfflineUplink
+from monodon.nucleus.uplink.protocol import Uplink
+
+log = logging.getLogger(__name__)
+
+JOURNAL_FOLDER = Path("config") / "journal"
+LOGS_FOLDER = "logs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nucleus:
+    """The parts of a running nucleus that others may want; ``ready`` is what ``ready.json`` says."""
+
+    identity: Identity
+    root: Path
+    state: DeviceState
+    store: Store
+    supervisor: Supervisor
+    deployer: Deployer
+    uplink: Uplink
+    ready: Mapping[str, Json]
+
+
+@asynccontextmanager
+async def running(
+    root: Path,
+    *,
+    init_config: Path | None = None,
+    thing: str | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> AsyncIterator[Nucleus]:
+    """Run the nucleus of ``root`` for as long as the block lasts. Needs the main thread's loop.
+
+    Raises:
+        StateError: the root is in use, damaged or cannot be written.
+        ConfigurationError: config.yaml lacks something, or a certificate cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        root = stack.enter_context(claimed(root))
+        identity = load_identity(root, init_config=init_config, thing=thing)
+        journal = Journal.open(root / JOURNAL_FOLDER)
+        stack.callback(journal.close)
+        state = DeviceState(journal)
+        settings = _settings(identity, state)
+        logs = _open_logs(root, settings, stack)
+        log.info("nucleus %s of %s starts in %s (process %d)", identity.version, identity.thing, root, os.getpid())
+        uplink = await _enter_uplink(identity, journal, environment, stack)
+        tokens = Tokens()
+        credentials_uri = await _serve_credentials(identity, tokens, uplink, stack)
+        path = stack.enter_context(socket_path(root, identity.ipc_socket, environment))
+        offered = _component_environment(identity, path, credentials_uri)
+        supervisor = Supervisor(
+            root=root,
+            environment=lambda installed: {**environment, **offered, **_tokens(tokens.of(installed.name))},
+            logs=logs,
+            default_user=_text(settings, "runWithDefault", "posixUser"),
+            shell=_text(settings, "runWithDefault", "posixShell") or "sh",
+        )
+        device = DeviceView(state, supervisor)
+        attributes = _platform(settings)
+        health = Health(identity=identity, device=device, uplink=uplink, platform=attributes)
+        store = Store(root, max_bytes=_whole(settings, MAX_STORE_BYTES, "componentStoreMaxSizeBytes"))
+        deployer = Deployer(
+            state=state,
+            store=store,
+            supervisor=supervisor,
+            uplink=uplink,
+            platform=attributes,
+            thing=identity.thing,
+            root=root,
+            report=lambda progress: _tell(health, progress),
+            hooks=Hooks(),
+            region=identity.region or None,
+        )
+        server = IpcServer(authenticate=tokens.owner, authorise=Policies(state).allows, services=())
+        await stack.enter_async_context(server.listen(path, mode=0o666 if os.geteuid() == 0 else 0o600))
+        await stack.enter_async_context(supervisor)
+        changes = await stack.enter_async_context(supervisor.changes())
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        for name, work in {
+            "deployer": deployer.run(),
+            "arrivals": deployer.follow(uplink.deployments()),
+            "health": health.run(),
+            "changes": _follow(changes, health, tokens),
+        }.items():
+            stack.callback(tasks.create_task(work, name=name).cancel)
+        ready = _ready(identity, root, path)
+        stack.enter_context(announced(root, ready))
+        log.info("nucleus of %s is ready", identity.thing)
+        yield Nucleus(
+            identity=identity,
+            root=root,
+            state=state,
+            store=store,
+            supervisor=supervisor,
+            deployer=deployer,
+            uplink=uplink,
+            ready=ready,
+        )
+        log.info("nucleus of %s stops", identity.thing)
+
+
+class DeviceView:
+    """The device as status messages describe it."""
+
+    def __init__(self, state: DeviceState, supervisor: Supervisor) -> None:
+        self._state = state
+        self._supervisor = supervisor
+
+    @property
+    def installed(self) -> Target:
+        """All components of the device."""
+        return self._state.installed
+
+    def statuses(self) -> Mapping[ComponentName, ComponentStatus]:
+        """How each component is."""
+        return self._supervisor.statuses()
+
+    def configuration_arns(self) -> Mapping[str, tuple[ComponentName, ...]]:
+        """The configuration ARN of each target that was deployed from the cloud, with the target's roots."""
+        found = {}
+        for target, roots in self._state.targets().items():
+            last = self._state.last_deployment(target)
+            if last is not None and last["arn"]:
+                found[str(last["arn"])] = tuple(roots)
+        return found
+
+    def next_sequence(self) -> int:
+        """A number higher than any before, also after restarts."""
+        return self._state.next_sequence()
+
+
+async def _tell(health: Health, progress: Progress) -> None:
+    if progress.status is Status.IN_PROGRESS:
+        health.deployment_started()
+    elif progress.outcome is not None:
+        health.deployment_ended(progress.deployment, progress.outcome)
+
+
+async def _follow(changes: Changes, health: Health, tokens: Tokens) -> None:
+    async for change in changes:
+        health.component_changed(change.name)
+        if change.after is State.UNINSTALLED:
+            tokens.forget(change.name)
+
+
+async def _enter_uplink(
+    identity: Identity, journal: Journal, environment: Mapping[str, str], stack: AsyncExitStack
+) -> Uplink:
+    if identity.cloud is None:
+        return OfflineUplink()
+    from monodon.nucleus.uplink.mqtt import MqttUplink
+
+    return await stack.enter_async_context(
+        MqttUplink(identity=identity, cloud=identity.cloud, records=journal, environment=environment)
+    )
+
+
+async def _serve_credentials(identity: Identity, tokens: Tokens, uplink: Uplink, stack: AsyncExitStack) -> str | None:
+    if identity.cloud is None or identity.cloud.role_alias is None:
+        return None
+    exchange = TokenExchange(authenticate=tokens.owner, credentials=uplink.credentials)
+    return await stack.enter_async_context(exchange.serving())
+
+
+def _component_environment(identity: Identity, socket: Path, credentials_uri: str | None) -> dict[str, str]:
+    """What every component finds in its environment beside its token. Source: our IPC notes, section 1."""
+    cloud = identity.cloud
+    variables = {
+        "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT": str(socket),
+        "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH": str(socket),
+        "AWS_IOT_THING_NAME": identity.thing,
+        "AWS_USE_FIPS_ENDPOINT": "false",
+        "AWS_GG_FIPS_MODE": "false",
+        "GGC_VERSION": identity.version,
+        "GG_ROOT_CA_PATH": "" if cloud is None else str(cloud.root_ca),
+    }
+    if identity.region:
+        variables |= {"AWS_REGION": identity.region, "AWS_DEFAULT_REGION": identity.region}
+    if credentials_uri is not None:
+        variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = credentials_uri
+    return variables
+
+
+def _tokens(token: str) -> dict[str, str]:
+    return {"SVCUID": token, "AWS_CONTAINER_AUTHORIZATION_TOKEN": token}
+
+
+def _settings(identity: Identity, state: DeviceState) -> Mapping[str, Json]:
+    """The nucleus's configuration: config.yaml, and over it what deployments of aws.greengrass.Nucleus said."""
+    deployed = state.configuration(ComponentName(NUCLEUS))
+    return {**identity.settings, **({} if deployed is None else deployed.value())}
+
+
+def _open_logs(root: Path, settings: Mapping[str, Json], stack: AsyncExitStack) -> Logs:
+    found = lookup(settings, "logging")
+    read = LogSettings.read(found if isinstance(found, Mapping) else {})
+    logs = Logs(root / LOGS_FOLDER, read)
+    stack.callback(logs.close)
+    handler, logger = logs.handler(), logging.getLogger("monodon")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel({"TRACE": 5, "WARN": logging.WARNING}.get(read.level) or logging.getLevelName(read.level))
+    stack.callback(logger.setLevel, before)
+    stack.callback(logger.removeHandler, handler)
+    return logs
+
+
+def _platform(settings: Mapping[str, Json]) -> dict[str, str]:
+    override = lookup(settings, "platformOverride")
+    texts = {key: value for key, value in override.items() if isinstance(value, str)} if override else {}
+    return {**platform_of(platform.system(), platform.machine()), **texts}
+
+
+def _text(settings: Mapping[str, Json], *path: str) -> str | None:
+    value = lookup(settings, *path)
+    return value if isinstance(value, str) and value else None
+
+
+def _whole(settings: Mapping[str, Json], default: int, *path: str) -> int:
+    value = lookup(settings, *path)
+    return int(value) if isinstance(value, int | float) and value > 0 else default
+
+
+def _ready(identity: Identity, root: Path, socket: Path) -> dict[str, Json]:
+    cloud = identity.cloud
+    return {
+        "pid": os.getpid(),
+        "version": __version__,
+        "nucleus_version": identity.version,
+        "thing": identity.thing,
+        "ipc_socket": str(socket),
+        "root": str(root),
+        "mqtt": None if cloud is None else f"{cloud.data_endpoint}:{cloud.mqtt.port}",
+    }
