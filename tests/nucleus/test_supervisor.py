@@ -281,6 +281,7 @@ async def test_a_missing_hard_dependency_is_waited_for(bench: Bench) -> None:
     await bench.settled(B_)
 
 
+@pytest.mark.slow
 async def test_startup_is_running_when_it_ends_well_or_says_so_itself(bench: Bench) -> None:
     """X9: a process that reports its readiness stays in Startup, and its Timeout ends there."""
     bench.put({"Startup": {"Script": "sleep 1.1; echo late; " + FOREVER, "Timeout": 1}})
@@ -293,6 +294,7 @@ async def test_startup_is_running_when_it_ends_well_or_says_so_itself(bench: Ben
     assert bench.supervisor.status(A).state is R
     os.kill(bench.supervisor.pids(A)[0], signal.SIGTERM)
     await bench.until(lambda statuses: not statuses[A].is_settled)
+    bench.supervisor.stop(A)
     await bench.settled()
     error = next(change.status for change in bench.history if change.after is E)
     assert error.codes == ("STARTUP_ERROR",)
@@ -319,6 +321,7 @@ async def test_a_shutdown_that_overruns_ends_everything_and_goes_on(bench: Bench
     assert bench.supervisor.pids(A) == []
 
 
+@pytest.mark.slow
 async def test_a_process_that_ignores_sigterm_is_killed(bench: Bench) -> None:
     script = "trap '' TERM; echo ready; while :; do sleep 1000; done"
     await bench.run({"Run": script, "Shutdown": {"Script": "true", "Timeout": 1}})

@@ -34,7 +34,6 @@ from monodon.core.lifecycle import (
 )
 from monodon.core.names import ComponentName
 from monodon.core.plan import Installed, dependency_order
-from monodon.core.recipe.model import DependencyType
 from monodon.core.steps import read_error_reset_s
 from monodon.errors import DeploymentError, StateError
 from monodon.nucleus import orphans
@@ -42,9 +41,10 @@ from monodon.nucleus.changes import Changes as Changes
 from monodon.nucleus.changes import ComponentStatus as ComponentStatus
 from monodon.nucleus.changes import StatusChange as StatusChange
 from monodon.nucleus.changes import component_status
-from monodon.nucleus.execution import Device, Execution, Launched
+from monodon.nucleus.execution import Device
 from monodon.nucleus.limits import Limits
 from monodon.nucleus.logs import Logs
+from monodon.nucleus.member import Member
 from monodon.nucleus.process import is_running_child
 
 _LOG = logging.getLogger(__name__)
@@ -59,31 +59,6 @@ _REPORT_CODES = {
     State.STOPPING: "SHUTDOWN_ERROR",
 }
 _UP = (State.STARTING, State.RUNNING)
-_IO_ERRORS = {
-    Effect.INSTALL: "INSTALL_IO_ERROR",
-    Effect.START: "STARTUP_IO_ERROR",
-    Effect.SHUT_DOWN: "SHUTDOWN_ERROR",
-}
-#: Effects that cannot fail go on like this when something unforeseen happens.
-_WAYS_ON = {Effect.RECOVER: Event.RECOVERED, Effect.UNINSTALL: Event.UNINSTALLED}
-
-
-class _Member:
-    """One component under supervision."""
-
-    def __init__(self, installed: Installed, device: Device) -> None:
-        self.status = Status()
-        self.execution = Execution(installed, device, lambda: self.status.state)
-        self.task: asyncio.Task[None] | None = None
-        self.deadline: asyncio.Timeout | None = None
-        self.is_paused = False
-
-    @property
-    def installed(self) -> Installed:
-        return self.execution.installed
-
-    def hard_dependencies(self) -> list[ComponentName]:
-        return [name for name, kind in self.installed.dependencies.items() if kind is DependencyType.HARD]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +99,9 @@ class Supervisor:
             shell=shell,
         )
         self._clock = clock
-        self._members: dict[ComponentName, _Member] = {}
+        self._members: dict[ComponentName, Member] = {}
         self._statuses: dict[ComponentName, ComponentStatus] = {}
-        self._feeds: deque[tuple[_Member, Event, Failure | None]] = deque()
+        self._feeds: deque[tuple[Member, Event, Failure | None]] = deque()
         self._is_pumping = False
         self._is_closing = False
         self._changes: set[Changes] = set()
@@ -160,7 +135,9 @@ class Supervisor:
         """Learn a component, or a new definition of one; the process that runs goes on with the old one."""
         member = self._members.get(installed.name)
         if member is None:
-            member = self._members[installed.name] = _Member(installed, self._device)
+            member = self._members[installed.name] = Member(
+                installed, self._device, feed=self._feed, is_ready=self._is_ready
+            )
             self._note(member)
         else:
             before = member.installed.run_with
@@ -266,7 +243,10 @@ class Supervisor:
         return changes
 
     async def wait_until(self, predicate: Callable[[Mapping[ComponentName, ComponentStatus]], bool]) -> None:
-        """Wait until ``predicate`` holds for the statuses of all components; asked after every change."""
+        """Wait until ``predicate`` holds for the statuses of all components; asked after every change.
+
+        A component may have gone on by the time the caller does; `changes` tells of every state it was in.
+        """
         if predicate(self.statuses()):
             return
         waiter = _Waiter(predicate, asyncio.get_running_loop().create_future())
@@ -276,7 +256,7 @@ class Supervisor:
         finally:
             self._waiters.remove(waiter)
 
-    def _member(self, name: ComponentName) -> _Member:
+    def _member(self, name: ComponentName) -> Member:
         try:
             return self._members[name]
         except KeyError:
@@ -290,7 +270,7 @@ class Supervisor:
         self._note(member)
         self._pump()
 
-    def _feed(self, member: _Member, event: Event, failure: Failure | None = None) -> None:
+    def _feed(self, member: Member, event: Event, failure: Failure | None = None) -> None:
         self._feeds.append((member, event, failure))
         self._pump()
 
@@ -308,8 +288,13 @@ class Supervisor:
         finally:
             self._is_pumping = False
         for waiter in self._waiters:
-            if not waiter.future.done() and waiter.predicate(self.statuses()):
-                waiter.future.set_result(None)
+            if waiter.future.done():
+                continue
+            try:
+                if waiter.predicate(self.statuses()):
+                    waiter.future.set_result(None)
+            except Exception as error:
+                waiter.future.set_exception(error)
 
     def _drive(self) -> bool:
         """Advance every component that can go on by itself; say whether any could."""
@@ -323,7 +308,7 @@ class Supervisor:
                 moved = True
         return moved
 
-    def _advance(self, member: _Member, event: Event, failure: Failure | None) -> None:
+    def _advance(self, member: Member, event: Event, failure: Failure | None) -> None:
         before = member.status
         reset_s = read_error_reset_s(member.installed.lifecycle)
         member.status, effects = advance(before, event, self._clock(), failure, error_reset_s=reset_s)
@@ -335,7 +320,7 @@ class Supervisor:
         for effect in effects:
             self._perform(member, effect)
 
-    def _changed(self, member: _Member, before: Status) -> None:
+    def _changed(self, member: Member, before: Status) -> None:
         name, status = member.installed.name, member.status
         reason = f": {status.failure.reason}" if status.failure else ""
         level = logging.ERROR if status.state is State.BROKEN else logging.WARNING if reason else logging.INFO
@@ -353,13 +338,13 @@ class Supervisor:
         if status.state is State.UNINSTALLED:
             del self._members[name], self._statuses[name]
 
-    def _note(self, member: _Member) -> None:
+    def _note(self, member: Member) -> None:
         self._statuses[member.installed.name] = component_status(member.status)
 
-    def _dependers(self, name: ComponentName) -> list[_Member]:
+    def _dependers(self, name: ComponentName) -> list[Member]:
         return [member for member in self._members.values() if name in member.hard_dependencies()]
 
-    def _is_ready(self, member: _Member) -> bool:
+    def _is_ready(self, member: Member) -> bool:
         return all(
             name in self._members and is_ready(self._members[name].status, is_hard=True)
             for name in member.hard_dependencies()
@@ -368,103 +353,12 @@ class Supervisor:
     def _is_removable(self, name: ComponentName) -> bool:
         return all(is_out_of_the_way(member.status) for member in self._dependers(name))
 
-    def _perform(self, member: _Member, effect: Effect) -> None:
+    def _perform(self, member: Member, effect: Effect) -> None:
         previous, member.deadline = member.task, None
         if previous is not None:
             previous.cancel()
         name = f"{member.installed.name}: {effect.value}"
-        member.task = self._tasks.create_task(self._carry_out(member, effect, previous), name=name)
-
-    async def _carry_out(self, member: _Member, effect: Effect, previous: asyncio.Task[None] | None) -> None:
-        if previous is not None and not previous.done():
-            await asyncio.wait([previous])
-        try:
-            match effect:
-                case Effect.INSTALL:
-                    await self._install(member)
-                case Effect.START:
-                    await self._start(member)
-                case Effect.SHUT_DOWN:
-                    await self._shut_down(member)
-                case Effect.RECOVER:
-                    await self._recover(member)
-                case Effect.UNINSTALL:
-                    await self._uninstall(member)
-        except Exception as error:
-            # One component must not take the others down with it.
-            _LOG.exception("%s: could not %s", member.installed.name, effect.value)
-            failure = Failure(code=_IO_ERRORS.get(effect, "NONE"), reason=f"could not {effect.value}: {error}")
-            self._feed(member, _WAYS_ON.get(effect, Event.FAILED), failure)
-
-    async def _install(self, member: _Member) -> None:
-        await member.execution.end_all()
-        failure = await member.execution.run("install")
-        self._feed(member, Event.FAILED if failure else Event.INSTALLED, failure)
-
-    async def _start(self, member: _Member) -> None:
-        if member.execution.pids():
-            await member.execution.end_all()
-        if not self._is_ready(member):
-            self._feed(member, Event.UNREADY)
-            return
-        launched = await member.execution.launch()
-        if not isinstance(launched, Launched):
-            self._feed(member, Event.FAILED if launched else Event.NOTHING_TO_RUN, launched)
-            return
-        if launched.is_run:
-            self._feed(member, Event.STARTED)
-        await self._watch(member, launched)
-
-    async def _watch(self, member: _Member, launched: Launched) -> None:
-        """Wait for the end of a Startup or Run. A Startup has its time only until the component is RUNNING."""
-        step, process = launched.step, launched.process
-        is_timed = launched.is_run or member.status.state is State.STARTING
-        try:
-            async with asyncio.timeout(step.timeout_s if is_timed else None) as deadline:
-                member.deadline = None if launched.is_run else deadline
-                code = await process.wait()
-        except TimeoutError:
-            if launched.is_run:
-                await member.execution.end(process)
-            self._feed(member, Event.FAILED, member.execution.overdue(step, process))
-            return
-        finally:
-            member.deadline = None
-        if code != 0:
-            self._feed(member, Event.FAILED, member.execution.ended(step, process))
-        elif launched.is_run:
-            self._feed(member, Event.DONE)
-        elif member.status.state is State.STARTING:
-            self._feed(member, Event.STARTED)
-
-    async def _shut_down(self, member: _Member) -> None:
-        self._wake(member)
-        failure = await member.execution.shut_down()
-        self._feed(member, Event.FAILED if failure else Event.STOPPED, failure)
-
-    async def _recover(self, member: _Member) -> None:
-        self._wake(member)
-        if member.status.origin is State.STOPPING:
-            await member.execution.end_all()
-        failure = await member.execution.run("recover")
-        if failure is not None:
-            _LOG.warning("%s: %s", member.installed.name, failure.reason)
-        self._feed(member, Event.RECOVERED)
-
-    async def _uninstall(self, member: _Member) -> None:
-        name, version = member.installed.name, str(member.installed.version)
-        failure = await member.execution.run("uninstall", environment={"GREENGRASS_COMPONENT_VERSION": version})
-        if failure is not None:
-            _LOG.warning("%s is removed, though %s", name, failure.reason)
-        await member.execution.end_all()
-        self._device.limits.forget(name)
-        self._device.logs.forget(name)
-        self._feed(member, Event.UNINSTALLED)
-
-    def _wake(self, member: _Member) -> None:
-        if member.is_paused:
-            member.execution.signal(signal.SIGCONT)
-            member.is_paused = False
+        member.task = self._tasks.create_task(member.carry_out(effect, previous), name=name)
 
     async def _close(self) -> None:
         """Stop everything, dependers first, within `CLOSE_S`; then end what is left."""
@@ -486,7 +380,7 @@ class Supervisor:
             await self._drop(member, grace_s=0)
         await orphans.end(lambda: orphans.alive(orphans.marked(orphans.children(os.getpid()), self._device.mark(""))))
 
-    async def _close_member(self, member: _Member, before: list[asyncio.Task[None]]) -> None:
+    async def _close_member(self, member: Member, before: list[asyncio.Task[None]]) -> None:
         if before:
             await asyncio.wait(before)
         if member.status.state in (*_UP, State.STOPPING):
@@ -497,13 +391,13 @@ class Supervisor:
             await self.wait_until(lambda _: not member.status.is_busy)
         await self._drop(member)
 
-    async def _drop(self, member: _Member, grace_s: float = orphans.GRACE_S) -> None:
+    async def _drop(self, member: Member, grace_s: float = orphans.GRACE_S) -> None:
         if member.task is not None and not member.task.done():
             member.task.cancel()
             await asyncio.wait([member.task])
         await member.execution.end_all(grace_s=grace_s)
 
-    def _limit(self, member: _Member) -> None:
+    def _limit(self, member: Member) -> None:
         installed = member.installed
         try:
             self._device.limits.update(installed.name, installed.run_with, member.execution.pids())
