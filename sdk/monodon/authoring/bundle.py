@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import monodon
 from monodon.errors import PublishError
 
 #: The oldest time that a zip can hold.
@@ -55,7 +54,7 @@ def bundle_folder(folder: Path, destination: Path, *, with_monodon: bool = False
 
 def device_modules(package: Path | None = None) -> dict[str, Path]:
     """Return Monodon's modules for the device by their name in a zip."""
-    home = package or Path(monodon.__file__).parent
+    home = package or Path(__file__).parents[1]
     found: dict[str, Path] = {}
     for name in DEVICE_MODULES:
         part = home / name
