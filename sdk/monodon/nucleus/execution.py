@@ -89,9 +89,12 @@ class Execution:
         self._state = state
         self._processes: list[Process] = []
         self._shutdown: _Ready | None = None
+        self._has_run = False
 
     def pids(self) -> list[int]:
         """Every process of this component that runs, children before their parents."""
+        if not self._has_run:
+            return []
         own = [process.pid for process in self._processes if process.returncode is None]
         strays = [pid for pid in orphans.children(os.getpid()) if not is_running_child(pid)]
         mark = self._device.mark(self.installed.name)
@@ -262,6 +265,7 @@ class Execution:
         entry = self._entry("INFO", "shell-runner-start", "", "Copier", ready.step.key, command=ready.step.script)
         self._device.logs.component(self.installed.name).write(entry)
         process = Process(command, self._copier(ready.step), self._admission(ready.step))
+        self._has_run = True
         self._processes.append(process)
         return process
 

@@ -101,6 +101,7 @@ class Supervisor:
         self._clock = clock
         self._members: dict[ComponentName, Member] = {}
         self._statuses: dict[ComponentName, ComponentStatus] = {}
+        self._stirred: dict[ComponentName, Member] = {}
         self._feeds: deque[tuple[Member, Event, Failure | None]] = deque()
         self._is_pumping = False
         self._is_closing = False
@@ -138,13 +139,14 @@ class Supervisor:
             member = self._members[installed.name] = Member(
                 installed, self._device, feed=self._feed, is_ready=self._is_ready
             )
-            self._note(member)
         else:
             before = member.installed.run_with
             member.execution.installed = installed
             limits = (installed.run_with.memory_kb, installed.run_with.cpus)
             if limits != (before.memory_kb, before.cpus):
                 self._limit(member)
+        for affected in (member, *self._dependers(installed.name)):
+            self._note(affected)
         self._pump()
 
     def start(self, name: ComponentName) -> None:
@@ -297,11 +299,10 @@ class Supervisor:
                 waiter.future.set_exception(error)
 
     def _drive(self) -> bool:
-        """Advance every component that can go on by itself; say whether any could."""
+        """Advance what can go on by itself, of those whose case may have changed; say whether any could."""
         moved = False
-        for member in tuple(self._members.values()):
-            if not member.status.desired:
-                continue
+        while self._stirred:
+            member = self._stirred.popitem()[1]
             ready = member.status.state is State.INSTALLED and self._is_ready(member)
             if (event := due(member.status, is_ready=ready)) is not None:
                 self._advance(member, event, None)
@@ -330,15 +331,16 @@ class Supervisor:
         )  # fmt: skip
         for changes in self._changes:
             changes.add(change)
-        if not is_ready(status, is_hard=True) and not self._is_closing:
-            for depender in self._dependers(name):
-                if depender.status.state in _UP:
-                    depender.status = request(depender.status, Request.RESTART)
-                    self._note(depender)
+        is_lost = not is_ready(status, is_hard=True) and not self._is_closing
+        for depender in self._dependers(name):
+            if is_lost and depender.status.state in _UP:
+                depender.status = request(depender.status, Request.RESTART)
+            self._note(depender)
         if status.state is State.UNINSTALLED:
-            del self._members[name], self._statuses[name]
+            del self._members[name], self._statuses[name], self._stirred[name]
 
     def _note(self, member: Member) -> None:
+        self._stirred[member.installed.name] = member
         self._statuses[member.installed.name] = component_status(member.status)
 
     def _dependers(self, name: ComponentName) -> list[Member]:
@@ -385,6 +387,7 @@ class Supervisor:
             await asyncio.wait(before)
         if member.status.state in (*_UP, State.STOPPING):
             member.status = replace(member.status, desired=(State.FINISHED,))
+            self._note(member)
             self._pump()
             await self.wait_until(lambda _: member.status.state is not State.STOPPING)
         elif member.status.state is State.BROKEN:
