@@ -120,10 +120,18 @@ class Lab:
 
     def kill(self, server: Server) -> None:
         """End a process as a power cut would: SIGKILL, at once."""
-        process = next(process for known, process in self._processes if known is server)
+        process = self._forget(server)
         process.kill()
         process.wait()
+
+    def stop_server(self, server: Server) -> None:
+        """Stop one process as an operator would: SIGTERM, and SIGKILL if it takes too long."""
+        _stop(self._forget(server))
+
+    def _forget(self, server: Server) -> subprocess.Popen[bytes]:
+        process = next(process for known, process in self._processes if known is server)
         self._processes = [(known, process) for known, process in self._processes if known is not server]
+        return process
 
     def stop(self) -> None:
         """Stop the processes, the youngest first: SIGTERM, and SIGKILL for one that takes too long."""
