@@ -13,13 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from monodon.dev.lab import Lab, Server
+from monodon.dev.packages import build_packages
+from tests.journeys.scene import CLASSIFIER, GROUP, MODEL, THING, Fleet
+
 CHECKOUT = Path(__file__).parents[2]
-sys.path.insert(0, str(CHECKOUT))
-
-from monodon.dev.lab import Lab, Server  # noqa: E402
-from monodon.dev.packages import build_packages  # noqa: E402
-from tests.journeys.scene import CLASSIFIER, GROUP, MODEL, THING, Fleet  # noqa: E402
-
 STARTS = 5
 DEPLOYMENTS = 6
 PICTURE = CHECKOUT / "tests/data/photos/narwhal.webp"

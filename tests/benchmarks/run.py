@@ -37,6 +37,7 @@ if __name__ == "__main__":
     wanted = sys.argv[1:] or names()
     if unknown := [name for name in wanted if name not in names()]:
         sys.exit(f"error: no benchmark {unknown[0]!r}\nhint: there are {', '.join(names())}")
+    sys.path.insert(0, str(HERE.parents[1]))  # what the journeys use serves here, too
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     print(f"{machine}, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
     for name in wanted:
