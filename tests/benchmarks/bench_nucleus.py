@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.journeys.scene import CLASSIFIER, GROUP, MODEL, THING, Fleet
+
 from monodon.dev.lab import Lab, Server
 from monodon.dev.packages import build_packages
-from tests.journeys.scene import CLASSIFIER, GROUP, MODEL, THING, Fleet
 
 CHECKOUT = Path(__file__).parents[2]
 STARTS = 5

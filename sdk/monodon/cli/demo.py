@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def _megabytes(value: int) -> str:
     return f"{value / 1e6:,.1f} MB"
 
 
-_ROWS = {
+_ROWS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "keeps": lambda run: run["label"],
     "frames seen": lambda run: str(run["frames_seen"]),
     "frames kept": lambda run: str(run["frames_kept"]),
