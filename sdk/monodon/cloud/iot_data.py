@@ -52,6 +52,7 @@ class Messages(Protocol):
         response_topic: str | None = None,
         correlation_data: bytes | None = None,
         payload_format: int = 0,
+        is_durable: bool = False,
     ) -> None: ...
     def settle(self) -> None: ...
     def retained(self) -> Mapping[str, tuple[Message, float]]: ...
@@ -259,6 +260,7 @@ class IotData:
             response_topic=request.get("responseTopic"),
             correlation_data=None if correlation is None else _decode(correlation),
             payload_format=1 if request.get("payloadFormatIndicator") == "UTF8_DATA" else 0,
+            is_durable=True,
         )
         self._store.after_commit(self._broker.settle)
         return {}

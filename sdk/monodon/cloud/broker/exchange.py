@@ -360,8 +360,11 @@ class Exchange:
 
     # Delivery
 
-    def publish(self, message: Message, now: float, *, origin: Session | None = None) -> bool:
-        """Hand a message to everyone who subscribed, and keep it if it is to be retained; False: nobody did."""
+    def publish(self, message: Message, now: float, *, origin: Session | None = None, is_durable: bool = True) -> bool:
+        """Hand a message to everyone who subscribed, and keep it if it is to be retained; False: nobody did.
+
+        ``is_durable`` False: for clients that are connected it is not written to the disk at once (see ``tick``).
+        """
         if message.retain:
             self._memory.retain(message, now)
             if message.payload:
@@ -373,12 +376,12 @@ class Exchange:
             if not (grant.subscription.no_local and grant.session is origin):
                 receivers.setdefault(grant.session, []).append(grant)
         for session, grants in receivers.items():
-            self._deliver(session, message, grants, now)
+            self._deliver(session, message, grants, now, is_durable=is_durable)
         return bool(receivers)
 
     def _deliver(
         self, session: Session, message: Message, grants: list[Grant] | tuple[Grant], now: float,
-        *, is_retained: bool = False,
+        *, is_retained: bool = False, is_durable: bool = False,
     ) -> None:  # fmt: skip
         if not self._authorise(session.identity, actions.RECEIVE, message.topic):
             return
@@ -398,12 +401,12 @@ class Exchange:
             if session.dropped == 1:
                 logger.warning("the queue of %s is full; newer messages are dropped", session.client_id)
             return
-        if client is None:
+        if client is None or (is_durable and session.is_persistent):
             self._memory.add(session, outgoing)
-            return
-        if session.is_persistent:
+        elif session.is_persistent:
             self._unsaved[outgoing] = session
-        self.pump(client, now)
+        if client is not None:
+            self.pump(client, now)
 
     def pump(self, client: Client, now: float) -> None:
         """Send what waits for this client, as far as its window and its connection allow."""
@@ -431,8 +434,8 @@ class Exchange:
     def tick(self, now: float, *, save_older_than_s: float = 1.0) -> None:
         """Publish wills that are due, end sessions whose time is up, write what a client is slow to acknowledge.
 
-        A message for a connected client is on its way already, so it is not written before the publisher has its
-        acknowledgement; one that nobody is there to take is (see ``_deliver``).
+        What the cloud itself tells a connected client is on its way already, and can be asked for again: it is not
+        worth a write each time. What a client was acknowledged for is on the disk before that.
         """
         for client_id, (due, will, identity) in list(self._wills.items()):
             if due <= now:

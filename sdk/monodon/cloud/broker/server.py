@@ -82,8 +82,13 @@ class Broker:
         response_topic: str | None = None,
         correlation_data: bytes | None = None,
         payload_format: int = 0,
+        is_durable: bool = False,
     ) -> None:
-        """Publish as the cloud itself, in the next turn: after a transaction that is open now is on disk."""
+        """Publish as the cloud itself, in the next turn: after a transaction that is open now is on disk.
+
+        Clients that are away find it when they are back, also after a crash. ``is_durable``: so do those who are
+        connected and have not acknowledged it when the cloud is killed.
+        """
         message = Message(
             topic=topic,
             payload=payload,
@@ -98,7 +103,7 @@ class Broker:
         )
 
         def publish(now: float) -> None:
-            self._exchange.publish(message, now)
+            self._exchange.publish(message, now, is_durable=is_durable)
 
         self.enqueue(publish)
 
