@@ -3,6 +3,7 @@
 import asyncio
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -15,6 +16,8 @@ from monodon.cloud.broker.identity import SUBSCRIBE
 from monodon.cloud.broker.identity import Identity as Client
 from monodon.cloud.broker.server import Broker
 from monodon.cloud.certificates import MQTT_PROTOCOLS, CertificateAuthority
+from monodon.cloud.iot_data import SHADOW_TOPICS, IotData
+from monodon.cloud.jobs import Jobs
 from monodon.cloud.store import Store
 from monodon.core.deployment import SUCCEEDED, DetailedStatus, failure
 from monodon.core.json import Json
@@ -83,7 +86,7 @@ class Cloud:
         self.denied: set[str] = set()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Broker]:
+    async def running(self, *, scripted: bool = True) -> AsyncIterator[Broker]:
         context = self.authority.server_context(client_certificate=ssl.CERT_REQUIRED, protocols=MQTT_PROTOCOLS)
         store = Store.open(self.state)
         try:
@@ -92,8 +95,9 @@ class Cloud:
                 authenticate=lambda der: Client(certificate_id="c", thing_names=(THING,)),
                 authorise=lambda client, action, resource: not (action == SUBSCRIBE and resource in self.denied),
             )
-            broker.reserve(f"{JOBS}#", self._job)
-            broker.reserve(f"{SHADOW}#", self._shadow)
+            if scripted:
+                broker.reserve(f"{JOBS}#", self._job)
+                broker.reserve(f"{SHADOW}#", self._shadow)
             broker.reserve(f"$aws/things/{THING}/greengrassv2/health/json", self._note)
             async with broker.listen("127.0.0.1", self.port, context) as port:
                 self.port = port
@@ -439,6 +443,51 @@ async def test_a_version_conflict_is_read_again_and_retried(cloud: Cloud, record
         await cloud.until(lambda: len(cloud.updates(f"{SHADOW}update")) == 2)
     assert [update["version"] for update in cloud.updates(f"{SHADOW}update")] == [1, 9]
     assert records.items("uplink/pending/") == {}
+
+
+# --- the cloud's own jobs and shadows, not scripted -------------------------------------------------------------------
+
+
+async def test_the_embedded_clouds_jobs_and_shadow_are_understood(cloud: Cloud, records: MemoryRecords) -> None:
+    async with cloud.running(scripted=False) as broker:
+        jobs = Jobs(
+            store=broker._store,
+            broker_publish=broker.publish,
+            group_members=lambda arn: {THING},
+            now=time.time,
+            region="eu-west-1",
+            account="123456789012",
+        )
+        ended = asyncio.Event()
+        shadows = IotData(store=broker._store, broker=broker, now=time.time)
+        shadows.watch(lambda thing, name, shadow: ended.set() if "SUCCEEDED" in str(shadow.reported) else None)
+        broker.reserve("$aws/things/+/jobs/#", jobs.handle)
+        broker.reserve(SHADOW_TOPICS, shadows.handle)
+        async with connected(cloud, records) as uplink:
+            for number in (1, 2):
+                jobs.create(
+                    f"job-{number}",
+                    ["arn:aws:iot:eu-west-1:123456789012:thinggroup/g"],
+                    document(number),
+                    namespace="aws-gg-deployment",
+                    continuous=True,
+                )
+            for number in (1, 2):
+                arrived = await arrival(uplink)
+                assert isinstance(arrived, DeploymentArrived)
+                assert arrived.job_id == f"job-{number}"
+                await uplink.report(arrived, "IN_PROGRESS", None)
+                await uplink.report(arrived, "SUCCEEDED", SUCCEEDED)
+            await asyncio.wait_for(uplink._reports.drain(), DEADLINE_S)
+            assert [e.status.value for n in (1, 2) for e in jobs.executions(f"job-{n}")] == ["SUCCEEDED"] * 2
+            shadows.update_shadow(THING, "AWSManagedGreengrassV2Deployment", desired=desired(3)["desired"])
+            arrived = await arrival(uplink)
+            assert isinstance(arrived, DeploymentArrived)
+            assert arrived.deployment.deployment_id == "d-3"
+            await uplink.report(arrived, "IN_PROGRESS", None)
+            await uplink.report(arrived, "SUCCEEDED", SUCCEEDED)
+            await asyncio.wait_for(ended.wait(), DEADLINE_S)
+            await asyncio.wait_for(uplink._reports.drain(), DEADLINE_S)
 
 
 # --- messages --------------------------------------------------------------------------------------------------------
