@@ -75,9 +75,9 @@ class Table:
                 return
             last = rows[-1][0]
 
-    def keys(self, prefix: str = "") -> Iterator[str]:
+    def keys(self, prefix: str = "", *, after: str | None = None) -> Iterator[str]:
         """Yield every key that starts with ``prefix``, in order, without reading the records."""
-        last: str | None = None
+        last = after
         while True:
             rows = self._page("key", prefix, last)
             yield from (row[0] for row in rows)

@@ -76,6 +76,12 @@ class Security:
             decision = self._decisions[key] = self._decide(identity, action, resource)
         return decision
 
+    def may_assume(self, identity: Identity, role_alias: str) -> bool:
+        """Whether the policies of a certificate allow it the credentials of a role alias."""
+        arn = self._arn(f"rolealias/{role_alias}")
+        policies = self._policies_of(identity.certificate_id)
+        return allowed(policies, "iot:AssumeRoleWithCertificate", arn, _variables(identity))
+
     def _decide(self, identity: Identity, action: str, resource: str) -> bool:
         arn = self._arn(f"{_RESOURCES[action]}/{resource}")
         policies = self._policies_of(identity.certificate_id)
