@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from monodon.core.plan import Installed, RunWith
 from monodon.core.recipe.model import DependencyType
 from monodon.core.semver import Version
 from monodon.errors import DeploymentError, StateError
+from monodon.nucleus.limits import Limits
 from monodon.nucleus.logs import Logs
 from monodon.nucleus.supervisor import Changes, ComponentStatus, StatusChange, Supervisor
 
@@ -32,14 +34,14 @@ FOREVER = "exec sleep 1000"
 class Bench:
     """A supervisor in a folder, and the history of all states."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, **options: Any) -> None:
         self.root = root
         self.now = 0.0
         self.logs = Logs(root / "logs")
         self.history: list[StatusChange] = []
         self.supervisor = Supervisor(
-            root=root, environment=self.environment, logs=self.logs, clock=lambda: self.now
-        )  # fmt: skip
+            root=root, environment=self.environment, logs=self.logs, clock=lambda: self.now, **options
+        )
 
     def environment(self, installed: Installed) -> Mapping[str, str]:
         return {"PATH": os.environ["PATH"], "SVCUID": "token", "ROOT": str(self.root), "WHO": installed.name}
@@ -390,6 +392,74 @@ async def test_removal_runs_uninstall_after_dependers_stopped_and_forgets(bench:
         bench.supervisor.start(A)
 
 
+async def test_leaving_takes_no_longer_than_it_may(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, close_s=0.2)
+    async with bench.supervisor:
+        await bench.run({"Run": "trap '' TERM; while :; do sleep 1000; done", "Shutdown": FOREVER})
+    bench.logs.close()
+    assert not list(Path(f"/proc/self/task/{os.getpid()}").joinpath("children").read_text().split())
+
+
+async def test_the_condition_of_shutdown_is_that_of_the_moment_it_would_run(bench: Bench) -> None:
+    lifecycle = {"Run": FOREVER, "Shutdown": {"Script": trace("shutdown"), "Skipif": "exists busy"}}
+    await bench.run(lifecycle)
+    (bench.root / "work" / A / "busy").touch()
+    bench.supervisor.restart(A)
+    await bench.settled()
+    assert bench.trace() == []
+    (bench.root / "work" / A / "busy").unlink()
+    bench.supervisor.stop(A)
+    await bench.settled()
+    assert bench.trace() == ["shutdown"]
+
+
+async def test_limits_hold_from_the_start_and_change_in_place(tmp_path: Path) -> None:
+    """3.6: other limits restart nothing."""
+    bench = Bench(tmp_path, limits=Limits("test", membership=tmp_path / "none"))
+    async with bench.supervisor:
+        await bench.run({"Run": FOREVER}, run_with=RunWith(memory_kb=200_000))
+        pid = bench.supervisor.pids(A)[0]
+        assert resource.prlimit(pid, resource.RLIMIT_DATA)[0] == 200_000 * 1024
+        bench.put({"Run": FOREVER}, run_with=RunWith(memory_kb=300_000))
+        assert resource.prlimit(pid, resource.RLIMIT_DATA)[0] == 300_000 * 1024
+        assert bench.supervisor.pids(A) == [pid]
+    bench.logs.close()
+
+
+async def test_two_devices_live_in_one_process(bench: Bench, tmp_path: Path) -> None:
+    await bench.run({"Run": FOREVER})
+    other = Bench(tmp_path / "other")
+    async with other.supervisor:
+        await other.run({"Run": FOREVER})
+    other.logs.close()
+    assert len(bench.supervisor.pids(A)) == 1
+    await bench.run({"Startup": "setsid sleep 1000 &"}, B_)
+    bench.supervisor.stop(B_)
+    await bench.settled(B_)
+    assert bench.supervisor.pids(B_) == []
+
+
+async def test_who_falls_behind_loses_the_oldest_changes(bench: Bench) -> None:
+    slow = bench.supervisor.changes()
+    await bench.run({})
+    for _ in range(400):
+        bench.supervisor.restart(A)
+        await bench.settled()
+    await slow.aclose()
+    assert len([change async for change in slow]) == 1000
+    assert slow.missed == 3 + 400 * 3 - 1000
+
+
+async def test_a_condition_that_fails_is_its_owners_problem(bench: Bench) -> None:
+    waiting = asyncio.create_task(
+        bench.supervisor.wait_until(lambda statuses: bool(statuses) and statuses[B_].is_settled)
+    )
+    await asyncio.sleep(0)
+    await bench.run({})
+    with pytest.raises(KeyError):
+        await waiting
+
+
 async def test_leaving_stops_everything_dependers_first(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     async with bench.supervisor:
@@ -420,6 +490,7 @@ from pathlib import Path
 from monodon.core.names import ComponentName
 from monodon.core.plan import Installed
 from monodon.core.semver import Version
+from monodon.nucleus.limits import Limits
 from monodon.nucleus.logs import Logs
 from monodon.nucleus.supervisor import Supervisor
 async def main():

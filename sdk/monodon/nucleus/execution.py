@@ -108,7 +108,7 @@ class Execution:
         """
         try:
             ready = self._ready(name, environment or {})
-            if ready is None:
+            if ready is None or self._is_skipped(ready):
                 return None
             process = await self._launch(ready)
         except (ConfigurationError, OSError, ValueError) as error:
@@ -125,7 +125,7 @@ class Execution:
         """Run Bootstrap and return its exit code (0 where there is none), or why it could not end by itself."""
         try:
             ready = self._ready("bootstrap", {})
-            if ready is None:
+            if ready is None or self._is_skipped(ready):
                 return 0
             process = await self._launch(ready)
         except (ConfigurationError, OSError, ValueError) as error:
@@ -146,10 +146,10 @@ class Execution:
         try:
             self._shutdown = self._ready_shutdown()
             ready = self._ready("startup", {})
-            if ready is None:
+            if ready is None or self._is_skipped(ready):
                 name = "run"
                 ready = self._ready("run", {})
-            if ready is None:
+            if ready is None or self._is_skipped(ready):
                 return None
             return Launched(step=ready.step, process=await self._launch(ready))
         except (ConfigurationError, OSError, ValueError) as error:
@@ -164,7 +164,7 @@ class Execution:
         timeout_s = DEFAULT_TIMEOUTS_S["shutdown"] if ready is None else ready.step.timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                if ready is not None:
+                if ready is not None and not self._is_skipped(ready):
                     await self._run_shutdown(ready)
                 survivors = await self.end_all()
         except TimeoutError:
@@ -234,7 +234,7 @@ class Execution:
             return None
 
     def _ready(self, name: str, environment: Mapping[str, str]) -> _Ready | None:
-        """Read a step; None where it is absent or skipped.
+        """Read a step, with what it runs with; None where it is absent.
 
         Raises:
             ConfigurationError: the step cannot be used, or its user does not exist.
@@ -244,10 +244,14 @@ class Execution:
             return None
         account = self._account(step)
         variables = self._environment(step, account) | dict(environment)
-        if step.skipif is not None and self._is_true(step.skipif, variables):
-            self.log("INFO", f"{step.key} is skipped")
-            return None
         return _Ready(step=step, environment=variables, account=account)
+
+    def _is_skipped(self, ready: _Ready) -> bool:
+        skipif = ready.step.skipif
+        if skipif is None or not self._is_true(skipif, ready.environment):
+            return False
+        self.log("INFO", f"{ready.step.key} is skipped")
+        return True
 
     async def _launch(self, ready: _Ready) -> Process:
         folder = self._device.root / "work" / self.installed.name
@@ -304,7 +308,7 @@ class Execution:
         name = self.installed.name
         wanted = self.installed.run_with.posix_user or self._device.default_user
         if os.geteuid() != 0:
-            if wanted is not None and _account(wanted).uid != os.geteuid():
+            if wanted is not None and wanted.partition(":")[0] not in _own_names():
                 self._device.tell_once(f"user {name}", f"{name} runs as the nucleus's own user, not as {wanted}")
             if step.requires_privilege:
                 self._device.tell_once(f"root {name}", f"{name} asks for root, which this nucleus is not")
@@ -366,6 +370,11 @@ def _account(wanted: str) -> Account:
         raise ConfigurationError(f"this device has no user or group {wanted!r}", hint="change posixUser") from None
     groups = tuple(os.getgrouplist(entry.pw_name, gid))
     return Account(name=entry.pw_name, home=entry.pw_dir, uid=entry.pw_uid, gid=gid, groups=groups)
+
+
+def _own_names() -> tuple[str, ...]:
+    uid = os.geteuid()
+    return (str(uid), *(entry.pw_name for entry in pwd.getpwall() if entry.pw_uid == uid))
 
 
 def _refused(name: str, error: Exception) -> Failure:

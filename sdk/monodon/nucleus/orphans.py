@@ -102,8 +102,13 @@ def send(pids: Collection[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
+_OPEN_REAPERS: "list[Reaper]" = []
+
+
 class Reaper:
     """Makes this process a subreaper, and waits for orphans that end. ``async with`` on the main thread's loop.
+
+    Several may be open at a time; the first begins it and the last ends it.
 
     Args:
         is_ours: whether somebody else waits for this child; all others that are not of our own session are orphans.
@@ -113,14 +118,18 @@ class Reaper:
         self._is_ours = is_ours
 
     async def __aenter__(self) -> "Reaper":
-        _set_subreaper(True)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self.reap)
+        if not _OPEN_REAPERS:
+            _set_subreaper(True)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self.reap)
+        _OPEN_REAPERS.append(self)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
+        _OPEN_REAPERS.remove(self)
         self.reap()
-        _set_subreaper(False)
+        if not _OPEN_REAPERS:
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
+            _set_subreaper(False)
 
     def reap(self) -> None:
         """Wait, one by one, for the orphans that have ended."""

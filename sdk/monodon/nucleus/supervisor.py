@@ -77,6 +77,8 @@ class Supervisor:
         clock: seconds on a monotonic clock, for the hour after which errors are forgotten.
         default_user: ``user[:group]`` of components without their own, when the nucleus is root.
         shell: what scripts are given to.
+        limits: what keeps ``systemResourceLimits``; by default what this machine offers.
+        close_s: seconds that all components together have to stop when this is left.
     """
 
     def __init__(
@@ -88,17 +90,20 @@ class Supervisor:
         clock: Callable[[], float] = time.monotonic,
         default_user: str | None = None,
         shell: str = "sh",
+        limits: Limits | None = None,
+        close_s: float = CLOSE_S,
     ) -> None:
         tag = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:8]
         self._device = Device(
             root=root,
             environment=environment,
             logs=logs,
-            limits=Limits(tag),
+            limits=limits or Limits(tag),
             default_user=default_user,
             shell=shell,
         )
         self._clock = clock
+        self._close_s = close_s
         self._members: dict[ComponentName, Member] = {}
         self._statuses: dict[ComponentName, ComponentStatus] = {}
         self._stirred: dict[ComponentName, Member] = {}
@@ -363,13 +368,13 @@ class Supervisor:
         member.task = self._tasks.create_task(member.carry_out(effect, previous), name=name)
 
     async def _close(self) -> None:
-        """Stop everything, dependers first, within `CLOSE_S`; then end what is left."""
+        """Stop everything, dependers first, within their time; then end what is left."""
         self._is_closing = True
         for member in self._members.values():
             if member.status.state not in _UP:
                 member.status = replace(member.status, desired=())
         try:
-            async with asyncio.timeout(CLOSE_S), asyncio.TaskGroup() as group:
+            async with asyncio.timeout(self._close_s), asyncio.TaskGroup() as group:
                 closing: dict[ComponentName, asyncio.Task[None]] = {}
                 order = dependency_order({name: member.installed for name, member in self._members.items()})
                 for name in reversed(order):
@@ -377,7 +382,7 @@ class Supervisor:
                               if each.installed.name in closing]  # fmt: skip
                     closing[name] = group.create_task(self._close_member(self._members[name], before))
         except TimeoutError:
-            _LOG.warning("components took longer than %g s to stop; they are ended at once", CLOSE_S)
+            _LOG.warning("components took longer than %g s to stop; they are ended at once", self._close_s)
         for member in tuple(self._members.values()):
             await self._drop(member, grace_s=0)
         await orphans.end(lambda: orphans.alive(orphans.marked(orphans.children(os.getpid()), self._device.mark(""))))
