@@ -8,14 +8,6 @@ import pytest
 from tests.journeys.scene import CHECKOUT, GROUP, THING, EndlessCamera, Fleet
 
 from monodon.dev.lab import Lab
-from monodon.dev.packages import build_packages
-from monodon.publish import Package
-
-
-@pytest.fixture(scope="session")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Package, ...]:
-    """The components of this checkout, built once."""
-    return build_packages(CHECKOUT, tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture
