@@ -41,7 +41,7 @@ from monodon.core.status import (
     encode,
     overall_health,
 )
-from monodon.errors import NetworkError
+from monodon.errors import NetworkError, StateError
 from monodon.nucleus.identity import NUCLEUS, Identity
 from monodon.nucleus.uplink.protocol import Uplink
 
@@ -194,8 +194,8 @@ class Health:
         try:
             while (trigger := self._due()) is not None:
                 await self._send(trigger)
-        except NetworkError as error:
-            log.info("a status message was not taken: %s", error)
+        except (NetworkError, StateError) as error:
+            log.info("a status message was not sent: %s", error)
             return RETRY_S
         now = self._clock()
         waits = [self._cadence_s - now]
@@ -237,7 +237,7 @@ class Health:
             if components or trigger is not Trigger.COMPONENT_STATUS_CHANGE:
                 for part in chunks(report):
                     await self._uplink.send_health(encode(part))
-        except NetworkError:
+        except (NetworkError, StateError):
             self._has_news |= told[0]
             self._has_reconnected |= told[1]
             raise

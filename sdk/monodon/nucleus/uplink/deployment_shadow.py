@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 SHADOW = "AWSManagedGreengrassV2Deployment"
 CANCELED = "CANCELED"
 CONFLICT = 409
+#: Refusals that trying again does not change. Source: AWS IoT Device Shadow service, error messages.
+FINAL_REFUSALS = frozenset({400, 401, 403, 404, 405, 413, 415, 422})
 
 
 class ShadowChannel:
@@ -161,7 +163,7 @@ class ShadowChannel:
         problem = f"the update of the deployment shadow to {report.status} was refused: {body.get('message')}"
         if body["code"] == CONFLICT:
             self.ask()
-        if body["code"] == CONFLICT or int(body["code"]) >= 500 or int(body["code"]) == 429:
+        if body["code"] not in FINAL_REFUSALS:
             raise NetworkError(problem)
         log.warning("%s", problem)
 

@@ -96,9 +96,12 @@ class DataPlane:
             if answer.status != HTTPStatus.OK:
                 raise _api_error("ListThingGroupsForCoreDevice", answer)
             body = _object(answer)
-            for group in body.get("thingGroups") or ():
-                parents = group.get("rootToParentThingGroups") or ()
-                names.update(dict.fromkeys(str(each["thingGroupName"]) for each in (group, *parents)))
+            try:
+                for group in body.get("thingGroups") or ():
+                    parents = group.get("rootToParentThingGroups") or ()
+                    names.update(dict.fromkeys(str(each["thingGroupName"]) for each in (group, *parents)))
+            except (AttributeError, KeyError, TypeError) as error:
+                raise NetworkError(f"the cloud's list of thing groups cannot be read: {error!r}") from error
             token = body.get("nextToken")
             if not token:
                 return tuple(names)

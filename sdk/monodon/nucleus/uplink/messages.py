@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from monodon.core.topics import iot_matches, split_shared
-from monodon.errors import NetworkError
+from monodon.errors import NetworkError, StateError
 from monodon.nucleus.uplink.connection import Connection
 from monodon.nucleus.uplink.protocol import Deliver, IotMessage, Records, Unsubscribe
 
@@ -244,4 +244,7 @@ class Messages:
         if not self._has_resumed:
             wanted |= known
         if wanted != known and (added is None or added not in known):
-            self._records.write({FILTERS_KEY: sorted(wanted)})
+            try:
+                self._records.write({FILTERS_KEY: sorted(wanted)})
+            except StateError as error:
+                log.warning("subscriptions at the cloud are not noted: %s", error)

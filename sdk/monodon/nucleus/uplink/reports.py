@@ -1,11 +1,15 @@
 """Reports of deployments, kept on disk until the cloud has taken them: in order, under ``uplink/pending/<number>``."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from monodon.core.json import Json
+from monodon.errors import StateError
 from monodon.nucleus.uplink.protocol import Channel, Records
+
+log = logging.getLogger(__name__)
 
 FINAL = frozenset({"SUCCEEDED", "FAILED", "REJECTED", "CANCELED"})
 IN_PROGRESS = "IN_PROGRESS"
@@ -61,8 +65,11 @@ class Reports:
     def done(self, key: str) -> None:
         """The report was delivered, or finally refused."""
         if self._pending.pop(key, None) is not None:
-            self._records.write({key: None})
             self._taken.set()
+            try:
+                self._records.write({key: None})
+            except StateError as error:
+                log.warning("a delivered report stays on disk, and is sent again after a restart: %s", error)
 
     def has_final(self, *, job_id: str | None, configuration_arn: str | None) -> bool:
         """Whether the end of what came by this job, or this shadow, is known here and the cloud not yet told."""
