@@ -3,13 +3,16 @@
 import asyncio
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 
+from monodon.cloud.broker.server import Broker
 from monodon.cloud.broker.session import Limits
+from monodon.cloud.certificates import MQTT_PROTOCOLS
+from monodon.cloud.store import Store
 from monodon.errors import NetworkError
 from monodon.mqtt import (
     ConnAck,
@@ -314,3 +317,45 @@ async def test_a_taken_port_is_said_in_one_line(world: Any, make_world: Any) -> 
         with pytest.raises(NetworkError, match=r"Address already in use"):
             async with other.broker():
                 pass
+
+
+class FailingStore:
+    """A store on a disk that can be full: then no transaction is written."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.table = store.table
+        self.is_full = False
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self._store.transaction():
+            yield
+            if self.is_full:
+                raise OSError(28, "No space left on device")
+
+
+async def test_nothing_is_acknowledged_that_could_not_be_written(
+    world: Any, dial: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = world.authority.server_context(client_certificate=ssl.CERT_REQUIRED, protocols=MQTT_PROTOCOLS)
+    with Store.open(world.state) as store:
+        failing = FailingStore(store)
+        broker = Broker(store=failing, authenticate=world.authenticate, authorise=world.authorise)
+        async with broker.listen("127.0.0.1", 0, context) as world.port:
+            raw = await dial(connect=Connect(client_id="raw", session_expiry_s=60))
+            await raw.send(subscribe("t"))
+            assert isinstance(await raw.receive(), SubAck)
+            failing.is_full = True
+            await raw.send(publish("t", b"1", qos=1, packet_id=1))
+            with suppress(OSError):
+                assert await raw.ends() == []
+            assert "could not write its state" in caplog.text
+            failing.is_full = False
+            again = await dial(connect=Connect(client_id="raw", session_expiry_s=60))
+            await again.send(publish("t", b"1", qos=1, packet_id=1))
+            packets = [await again.receive() for _ in range(3)]  # twice delivered, once acknowledged
+            assert PubAck(packet_id=1) in packets
+            assert [each.message.payload for each in packets if isinstance(each, Publish)] == [b"1", b"1"]
+            assert len(list(store.table("broker.messages").items())) == 1
+        assert len(list(store.table("broker.messages").items())) == 2  # the other one when the client left

@@ -15,6 +15,7 @@ from typing import Protocol, TypeAlias
 from monodon.cloud.broker import identity as actions
 from monodon.cloud.broker.identity import Identity
 from monodon.cloud.broker.memory import Memory
+from monodon.cloud.broker.retained import Retained
 from monodon.cloud.broker.session import Grant, Incoming, Limits, Outgoing, Session
 from monodon.core.topics import Matching, Subscriptions, iot_limit_problem, iot_matches, split_shared
 from monodon.mqtt import (
@@ -63,6 +64,7 @@ class Client:
     session: Session = field(repr=False)
     incoming: Incoming = field(repr=False)
     will: Will | None = None
+    wants_reasons: bool = True
     is_attached: bool = True
 
 
@@ -80,7 +82,7 @@ class Exchange:
         self._index: Subscriptions[Grant] = Subscriptions(Matching.IOT)
         with memory.transaction():
             self._sessions = memory.sessions(limit=limits.queued_messages)
-            self._retained = memory.retained()
+            self.retained = Retained(memory)
         for session in self._sessions.values():
             if session.ends_at is None:  # it was connected when the broker was killed
                 session.ends_at = now + session.expiry_s
@@ -94,10 +96,6 @@ class Exchange:
     def client(self, client_id: str) -> Client | None:
         """The connection of a client id, if it has one."""
         return self._clients.get(client_id)
-
-    def retained(self, now: float) -> dict[str, tuple[Message, float]]:
-        """Retained messages by topic, and when each was published."""
-        return {topic: entry for topic, entry in self._retained.items() if not _is_over(*entry, now)}
 
     # Connecting
 
@@ -121,7 +119,7 @@ class Exchange:
             self.detach(before, now)
             before.link.close()
         session, is_present = self._take_session(client_id, identity, packet, now)
-        client = Client(link, identity, session, Incoming(limits), packet.will)
+        client = Client(link, identity, session, Incoming(limits), packet.will, packet.request_problem_information)
         self._clients[client_id] = client
         keep_alive_s = self.keep_alive_s(packet)
         acknowledgement = ConnAck(
@@ -258,6 +256,7 @@ class Exchange:
         if reason >= Reason.UNSPECIFIED_ERROR:
             logger.warning("publish of %s on %s refused: %s", client.identity.client_id, message.topic, text)
         if packet.packet_id is not None:
+            text = text if client.wants_reasons else None  # [MQTT-3.1.2-29]
             client.link.send(PubAck(packet_id=packet.packet_id, reason=reason, reason_text=text))
 
     def _accept(self, client: Client, message: Message, now: float) -> tuple[Reason, str | None]:
@@ -338,14 +337,8 @@ class Exchange:
         wanted = grant.subscription
         if wanted.retain_handling == 2 or (wanted.retain_handling == 1 and not is_new):
             return
-        entry = self._retained.get(wanted.topic_filter)
-        found = [(wanted.topic_filter, entry)] if entry else []
-        if "+" in wanted.topic_filter or "#" in wanted.topic_filter:
-            found = [(topic, each) for topic, each in self._retained.items() if iot_matches(wanted.topic_filter, topic)]
-        for _, (message, at) in found:
-            if not _is_over(message, at, now):
-                left = None if message.expiry_s is None else max(0, round(at + message.expiry_s - now))
-                self._deliver(grant.session, replace(message, expiry_s=left), (grant,), now, is_retained=True)
+        for message in self.retained.matching(wanted.topic_filter, now):
+            self._deliver(grant.session, message, (grant,), now, is_retained=True)
 
     def _unsubscribe(self, client: Client, packet: Unsubscribe) -> None:
         session, reasons = client.session, []
@@ -366,11 +359,7 @@ class Exchange:
         ``is_durable`` False: for clients that are connected it is not written to the disk at once (see ``tick``).
         """
         if message.retain:
-            self._memory.retain(message, now)
-            if message.payload:
-                self._retained[message.topic] = (message, now)
-            else:
-                self._retained.pop(message.topic, None)
+            self.retained.put(message, now)
         receivers: dict[Session, list[Grant]] = {}
         for grant in self._index.matching(message.topic):
             if not (grant.subscription.no_local and grant.session is origin):
@@ -431,6 +420,12 @@ class Exchange:
 
     # Time
 
+    def undone(self) -> None:
+        """A transaction was not written: what is believed to be on the disk is looked up, and written again in time."""
+        for session in self._sessions.values():
+            if session.is_persistent:
+                self._unsaved.update((each, session) for each in session.pending() if not self._memory.recheck(each))
+
     def tick(self, now: float, *, save_older_than_s: float = 1.0) -> None:
         """Publish wills that are due, end sessions whose time is up, write what a client is slow to acknowledge.
 
@@ -441,6 +436,7 @@ class Exchange:
             if due <= now:
                 del self._wills[client_id]
                 self._publish_will(will, identity, now)
+        self.retained.expire(now)
         for session in [each for each in self._sessions.values() if _has_ended(each, now)]:
             logger.info("the session of MQTT client %s expired", session.client_id)
             self._end(session)
@@ -453,7 +449,3 @@ class Exchange:
 
 def _has_ended(session: Session, now: float) -> bool:
     return session.ends_at is not None and session.ends_at <= now
-
-
-def _is_over(message: Message, at: float, now: float) -> bool:
-    return message.expiry_s is not None and at + message.expiry_s <= now

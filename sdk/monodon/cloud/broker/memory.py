@@ -13,6 +13,7 @@ from monodon.mqtt import Message
 class Table(Protocol):
     """The part of ``store.Table`` that is used here."""
 
+    def get(self, key: str) -> dict[str, Json] | None: ...
     def put(self, key: str, value: dict[str, Json]) -> None: ...
     def delete(self, key: str) -> bool: ...
     def items(self, prefix: str = "") -> Iterator[tuple[str, dict[str, Json]]]: ...
@@ -84,6 +85,12 @@ class Memory:
         if outgoing.key is not None:
             self._messages.delete(outgoing.key)
             outgoing.key = None
+
+    def recheck(self, outgoing: Outgoing) -> bool:
+        """Whether a message's record is there, after a transaction was undone; if not, it has no key any more."""
+        if outgoing.key is not None and self._messages.get(outgoing.key) is None:
+            outgoing.key = None
+        return outgoing.key is not None
 
     def retain(self, message: Message, at: float) -> None:
         """Keep the last retained message of a topic; an empty one clears it."""

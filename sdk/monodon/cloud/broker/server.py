@@ -117,7 +117,7 @@ class Broker:
 
     def retained(self) -> dict[str, tuple[Message, float]]:
         """Retained messages by topic, and when each was published (seconds since the epoch)."""
-        return self._exchange.retained(self._now())
+        return self._exchange.retained.all(self._now())
 
     def is_connected(self, client_id: str) -> bool:
         """Whether a client with this id is connected now."""
@@ -164,6 +164,7 @@ class Broker:
             logger.exception("the broker could not write its state; the clients it concerns are disconnected")
             for connection in self._touched:
                 connection.abort()
+            self._exchange.undone()
             return
         finally:
             self._in_turn = False
