@@ -15,7 +15,8 @@ from typing import IO
 
 #: Longer lines are logged in pieces.
 MAX_LINE_BYTES = 16 * 1024
-READ_BYTES = 32 * 1024
+#: Small, since a piece may be thousands of lines and nothing else happens while they are written.
+READ_BYTES = 8 * 1024
 #: What is still in the pipes when a process ends is read up to this much before its end is reported.
 _DRAIN_BYTES = 1024 * 1024
 _TAIL_LINES = 10
@@ -160,7 +161,11 @@ class Process:
             _Stream(self._popen.stdout, lambda lines: self._deliver("stdout", lines)),
             _Stream(self._popen.stderr, lambda lines: self._deliver("stderr", lines)),
         )
-        self._pidfd = os.pidfd_open(self._popen.pid)
+        try:
+            self._pidfd = os.pidfd_open(self._popen.pid)
+        except OSError:
+            self._give_up()
+            raise
         self._loop.add_reader(self._pidfd, self._on_exit)
         if admit is not None:
             self._admit(admit)
@@ -204,6 +209,13 @@ class Process:
             self._popen.kill()
             self.close()
             raise
+
+    def _give_up(self) -> None:
+        """Without a pidfd its end would go unnoticed: it must not live."""
+        self._popen.kill()
+        self._popen.wait()
+        _RUNNING_PIDS.discard(self.pid)
+        self.close()
 
     def _deliver(self, stream: str, lines: Sequence[str]) -> None:
         if stream == "stderr":
