@@ -222,6 +222,8 @@ class JobControl:
         rules = job.rules
         is_paced = rules.maximum_per_minute is not None or rules.exponential is not None
         waiting = self._jobs.waiting(job.job_id, _MORE_THAN_A_MINUTE if is_paced else None)
+        if not waiting and job.is_continuous and not rules.abort:
+            return
         counts = self._jobs.counts(job.job_id)
         decision = decide(rules, job.pace, len(waiting), counts, now)
         if decision.abort is not None:

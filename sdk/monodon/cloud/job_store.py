@@ -18,7 +18,7 @@ jobs.deadlines     time/job/thing                 (nothing): when an execution t
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 
 from monodon.cloud.store import Store
@@ -77,6 +77,11 @@ class Job:
         return read_rules(self.rollout, self.abort, self.timeout)
 
 
+_EXECUTION = tuple(each.name for each in fields(JobExecution))
+_JOB = tuple(each.name for each in fields(Job))
+_RECENT = 8
+
+
 class JobStore:
     """The tables; the caller holds a transaction around what belongs together."""
 
@@ -90,6 +95,7 @@ class JobStore:
         self._waiting = store.table("jobs.waiting")
         self._deadlines = store.table("jobs.deadlines")
         self._sequence = store.table("jobs.sequence")
+        self._recent: dict[str, Json] = {}
 
     # Jobs
 
@@ -104,15 +110,23 @@ class JobStore:
 
     def put_job(self, job: Job) -> None:
         """Keep a job."""
-        self._jobs.put(job.job_id, {**asdict(job), "pace": job.pace.to_record(), "targets": list(job.targets)})
+        record = {name: getattr(job, name) for name in _JOB}
+        self._jobs.put(job.job_id, {**record, "pace": job.pace.to_record(), "targets": list(job.targets)})
 
     def document(self, job_id: str) -> Json:
-        """A job's document."""
-        record = self._documents.get(job_id)
-        return None if record is None else record["document"]
+        """A job's document; the last ones are held, since every thing of a job asks for the same. Not to be changed."""
+        if job_id not in self._recent:
+            record = self._documents.get(job_id)
+            if record is None:
+                return None
+            if len(self._recent) >= _RECENT:
+                self._recent.clear()
+            self._recent[job_id] = record["document"]
+        return self._recent[job_id]
 
     def put_document(self, job_id: str, document: Json) -> None:
         """Keep a job's document."""
+        self._recent.pop(job_id, None)
         self._documents.put(job_id, {"document": document})
 
     def delete_job(self, job_id: str) -> None:
@@ -121,6 +135,7 @@ class JobStore:
             self.delete(execution)
         for thing in self.waiting(job_id):
             self.drop_waiting(job_id, thing)
+        self._recent.pop(job_id, None)
         for table in (self._jobs, self._documents, self._counts):
             table.delete(job_id)
 
@@ -162,7 +177,7 @@ class JobStore:
     def put(self, execution: JobExecution, before: JobExecution | None) -> None:
         """Keep an execution that was ``before``, with everything that is found by it."""
         key = f"{execution.job_id}/{execution.thing}"
-        self._executions.put(key, asdict(execution))
+        self._executions.put(key, {name: getattr(execution, name) for name in _EXECUTION})
         if before is None:
             self._of_thing.put(f"{execution.thing}/{execution.job_id}", {})
         self._index(before, execution)
