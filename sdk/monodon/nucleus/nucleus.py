@@ -37,7 +37,13 @@ from monodon.nucleus.identity import NUCLEUS, Identity, load_identity, lookup
 from monodon.nucleus.journal import Journal
 from monodon.nucleus.logs import Logs, LogSettings
 from monodon.nucleus.policies import Policies
-from monodon.nucleus.root import announced, claimed, socket_path
+from monodon.nucleus.root import announced, claimed, socket_path, tool_credentials
+from monodon.nucleus.services.components import components_service
+from monodon.nucleus.services.configuration import Validation, configuration_service
+from monodon.nucleus.services.deployments import deployments_service
+from monodon.nucleus.services.lifecycle import ComponentUpdates, lifecycle_service
+from monodon.nucleus.services.mqtt import mqtt_service
+from monodon.nucleus.services.pubsub import Bus, pubsub_service
 from monodon.nucleus.services.token_exchange import TokenExchange
 from monodon.nucleus.state import DeviceState
 from monodon.nucleus.store import Store
@@ -50,6 +56,8 @@ log = logging.getLogger(__name__)
 
 JOURNAL_FOLDER = Path("config") / "journal"
 LOGS_FOLDER = "logs"
+#: Who the user's own tools are over IPC.
+TOOL = f"greengrass-cli#user-{os.getuid()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +112,7 @@ async def running(
         device = DeviceView(state, supervisor)
         attributes = _platform(settings)
         health = Health(identity=identity, device=device, uplink=uplink, platform=attributes)
+        updates, validation = ComponentUpdates(), Validation()
         store = Store(root, max_bytes=_whole(settings, MAX_STORE_BYTES, "componentStoreMaxSizeBytes"))
         deployer = Deployer(
             state=state,
@@ -114,11 +123,23 @@ async def running(
             thing=identity.thing,
             root=root,
             report=lambda progress: _tell(health, progress),
-            hooks=Hooks(),
+            hooks=Hooks(ask_update=updates.ask, updated=updates.done, validate=validation.ask),
             region=identity.region or None,
         )
-        server = IpcServer(authenticate=tokens.owner, authorise=Policies(state).allows, services=())
+        server = IpcServer(
+            authenticate=tokens.owner,
+            authorise=Policies(state).allows,
+            services=(
+                pubsub_service(Bus()),
+                mqtt_service(uplink),
+                configuration_service(state, validation),
+                lifecycle_service(supervisor, updates),
+                components_service(state, supervisor),
+                deployments_service(deployer, root / "packages"),
+            ),
+        )
         await stack.enter_async_context(server.listen(path, mode=0o666 if os.geteuid() == 0 else 0o600))
+        stack.enter_context(tool_credentials(root, tokens.of(TOOL), path))
         await stack.enter_async_context(supervisor)
         changes = await stack.enter_async_context(supervisor.changes())
         tasks = await stack.enter_async_context(asyncio.TaskGroup())

@@ -16,6 +16,7 @@ from monodon.errors import StateError
 LOCK_FILE = "nucleus.lock"
 READY_FILE = "ready.json"
 SOCKET_FILE = "ipc.socket"
+CLI_FOLDER = "cli_ipc_info"
 #: Bytes of a Unix socket's path, without the NUL. Source: unix(7), ``sun_path``.
 MAX_SOCKET_PATH_BYTES = 107
 
@@ -89,6 +90,26 @@ def _own(folder: Path) -> None:
     known = folder.lstat()
     if not stat.S_ISDIR(known.st_mode) or known.st_uid != os.geteuid() or known.st_mode & 0o066:
         raise StateError(f"{folder} is not this user's own folder", hint="remove it, or choose a shorter --root")
+
+
+@contextmanager
+def tool_credentials(root: Path, token: str, socket: Path) -> Iterator[None]:
+    """Have the file by which this user's tools find the nucleus and show who they are, for as long as the block lasts.
+
+    Source: aws.greengrass.Cli, ``CLIService.java``: ``cli_ipc_info/user-<uid>``, readable by that user alone.
+    """
+    folder = root / CLI_FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    file = folder / f"user-{os.getuid()}"
+    partial = file.with_suffix(".new")
+    partial.unlink(missing_ok=True)
+    partial.touch(mode=0o600)
+    partial.write_text(json.dumps({"cli_auth_token": token, "domain_socket_path": str(socket)}))
+    partial.replace(file)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
 
 
 @contextmanager
