@@ -1,4 +1,4 @@
-"""Two nuclei to run the same tests against: in memory, and over a socket with every fault at hand.
+"""The nuclei to run the same tests against: in memory, the device's own services, and one with every fault at hand.
 
 ``SocketNucleus`` puts a :class:`LoopbackNucleus` behind the real wire protocol, so that the real client speaks to it,
 and does on request what a nucleus should not: drop, refuse, keep silent, end a stream.
@@ -9,10 +9,12 @@ import base64
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -21,25 +23,28 @@ from monodon.component.link import IotPublish, State
 from monodon.component.loopback import LoopbackLink, LoopbackNucleus
 from monodon.component.messages import Message
 from monodon.component.runtime import SOCKET, TOKEN, under_nucleus
+from monodon.component.settings import default_configuration
 from monodon.component.subscription import Mailbox
+from monodon.core.configuration import EMPTY
 from monodon.core.json import Json
+from monodon.core.names import ComponentName
+from monodon.core.plan import Installed
+from monodon.core.semver import Version
+from monodon.core.topics import iot_matches, local_matches
 from monodon.errors import ConfigurationError, IpcError
 from monodon.ipc.connection import Connect, Connection, Fault, Phase, Request, StreamClosed
+from monodon.ipc.server import IpcServer
+from monodon.nucleus.journal import Journal
+from monodon.nucleus.policies import Policies
+from monodon.nucleus.services.configuration import Validation, configuration_service
+from monodon.nucleus.services.lifecycle import ComponentUpdates, lifecycle_service
+from monodon.nucleus.services.mqtt import mqtt_service
+from monodon.nucleus.services.pubsub import Bus, pubsub_service
+from monodon.nucleus.state import DeviceState
+from monodon.nucleus.uplink.offline import OfflineUplink
 
 S = TypeVar("S")
 MODEL = "aws.greengrass#"
-
-
-class World(Protocol):
-    """What the contract tests need of a nucleus."""
-
-    nucleus: LoopbackNucleus
-
-    def open(self, settings: S, *, name: str) -> AbstractAsyncContextManager[Component[S]]:
-        """A component of this nucleus."""
-
-    async def set_configuration(self, changes: Mapping[str, Json], *, name: str, validate: bool = True) -> None:
-        """Change a component's configuration, as a deployment does (or, not validated, as another component)."""
 
 
 class LoopbackWorld:
@@ -247,7 +252,7 @@ class _Peer:
 
 
 class SocketNucleus:
-    """A loopback nucleus behind a socket; a :class:`World` with faults."""
+    """A loopback nucleus behind a socket, with faults."""
 
     def __init__(self, folder: Path) -> None:
         self.nucleus = LoopbackNucleus()
@@ -348,7 +353,134 @@ async def socket_nucleus() -> AsyncIterator[SocketNucleus]:
     assert nucleus.faults == []
 
 
-@pytest.fixture(params=["loopback", "socket"])
-async def world(request: pytest.FixtureRequest, socket_nucleus: SocketNucleus) -> World:
-    """Each of the two nuclei."""
-    return LoopbackWorld() if request.param == "loopback" else socket_nucleus
+class ServicesWorld:
+    """The device's own IPC server and services, with the nucleus's journal, policies and offline topics below."""
+
+    thing_name = "loopback"
+
+    def __init__(self, folder: Path, journal: Journal) -> None:
+        self.path = folder / "ipc.socket"
+        self.device = DeviceState(journal)
+        self.bus = Bus()
+        self.uplink = OfflineUplink()
+        self.validation = Validation()
+        self.states: dict[ComponentName, str] = {}
+        self._local: list[Message] = []
+        self._iot: list[Message] = []
+        self.server = IpcServer(
+            authenticate=lambda token: token if token in self.states else None,
+            authorise=Policies(self.device).allows,
+            services=[
+                pubsub_service(self.bus),
+                mqtt_service(self.uplink),
+                configuration_service(self.device, self.validation),
+                lifecycle_service(self, ComponentUpdates()),
+            ],
+        )
+
+    @property
+    def nucleus(self) -> "ServicesWorld":
+        """What a test looks at."""
+        return self
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["ServicesWorld"]:
+        self.bus.subscribe("#", lambda event: self._local.append(_event_message(event)), component="observer")
+        await self.uplink.subscribe("#", 1, lambda sent: self._iot.append(Message(topic=sent.topic, content=b"")))
+        async with self.server.listen(self.path):
+            yield self
+
+    # what the lifecycle service asks of a supervisor
+
+    def statuses(self) -> Mapping[ComponentName, object]:
+        return self.states
+
+    def report(self, name: ComponentName, state: StrEnum) -> bool:
+        self.states[name] = state.name
+        return True
+
+    def pause(self, name: ComponentName) -> bool:
+        return False
+
+    def resume(self, name: ComponentName) -> bool:
+        return False
+
+    # what a test asks
+
+    @asynccontextmanager
+    async def open(self, settings: S, *, name: str) -> AsyncIterator[Component[S]]:
+        everything = {"all": {"operations": ["*"], "resources": ["*"]}}
+        access = {"aws.greengrass.ipc.pubsub": everything, "aws.greengrass.ipc.mqttproxy": everything}
+        defaults = {**default_configuration(settings), "accessControl": access}
+        component = ComponentName.parse(name)
+        self.device.put_installed(
+            Installed(
+                name=component,
+                version=Version.parse("1.0.0"),
+                configuration=EMPTY.merge((), defaults, at_ms=1),
+            )
+        )
+        self.states[component] = "STARTING"
+
+        async def main(component: Component[S]) -> None:
+            """Only says which folder the component lies in."""
+
+        environ = {SOCKET: str(self.path), TOKEN: name, "AWS_IOT_THING_NAME": self.thing_name}
+        async with under_nucleus(main, type(settings), environ) as opened:
+            yield opened
+
+    async def set_configuration(self, changes: Mapping[str, Json], *, name: str, validate: bool = True) -> None:
+        component = ComponentName.parse(name)
+        if validate:
+            refusal = await self.validation.ask(component, {**self.configuration(name), **changes}, "d", 10)
+            if refusal is not None:
+                raise ConfigurationError(refusal)
+        self.device.update_configuration(component, (), changes, time.time_ns() // 1_000_000)
+
+    def configuration(self, name: str) -> Mapping[str, Json]:
+        found = self.device.configuration(ComponentName.parse(name))
+        assert found is not None
+        return found.value()
+
+    def state(self, name: str) -> str:
+        return self.states[ComponentName.parse(name)]
+
+    async def wait_for_state(self, state: str, *, name: str) -> None:
+        while self.state(name) != state:
+            await asyncio.sleep(0.005)
+
+    async def publish(self, topic: str, message: Any) -> None:
+        self.bus.publish(topic, message, sender="observer")
+
+    def published(self, topic_filter: str = "#") -> list[Any]:
+        return [message.content for message in self._local if local_matches(topic_filter, message.topic)]
+
+    def published_to_iot(self, topic_filter: str = "#") -> list[Message]:
+        return [message for message in self._iot if iot_matches(topic_filter, message.topic)]
+
+
+def _event_message(event: Any) -> Message:
+    part = event.json_message or event.binary_message
+    return Message(topic=part.context.topic, content=part.message)
+
+
+@pytest.fixture
+async def services_world() -> AsyncIterator[ServicesWorld]:
+    """The device's own services, listening."""
+    folder = Path(tempfile.mkdtemp(prefix="mn"))
+    journal = Journal.open(folder / "journal")
+    try:
+        async with ServicesWorld(folder, journal).running() as world:
+            yield world
+    finally:
+        journal.close()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["loopback", "socket", "services"])
+async def world(
+    request: pytest.FixtureRequest, socket_nucleus: SocketNucleus, services_world: ServicesWorld
+) -> LoopbackWorld | SocketNucleus | ServicesWorld:
+    """Each of the nuclei."""
+    worlds = {"loopback": LoopbackWorld(), "socket": socket_nucleus, "services": services_world}
+    return worlds[request.param]

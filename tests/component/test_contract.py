@@ -135,6 +135,14 @@ async def test_a_wildcard_in_a_topic_to_publish_on_is_refused(world: World, topi
         await one.publish("still/works", {})
 
 
+async def test_no_policy_covers_an_empty_topic(world: World) -> None:
+    async with world.open(Settings(), name=ONE) as one:
+        for work in (one.publish("", {}), anext(one.subscribe("")), anext(one.subscribe_to_iot(""))):
+            with pytest.raises(IpcError) as caught:
+                await work
+            assert caught.value.code == "UnauthorizedError"
+
+
 async def test_what_is_no_message_is_not_sent(world: World) -> None:
     async with world.open(Settings(), name=ONE) as one:
         with pytest.raises(IpcError) as caught:
@@ -170,7 +178,7 @@ async def test_local_and_iot_topics_are_different_worlds(world: World) -> None:
     ("topic", "payload", "qos", "code"),
     [
         ("a/#", b"", 1, "ServiceError"),
-        ("", b"", 1, "ServiceError"),
+        ("", b"", 1, "UnauthorizedError"),
         ("1/2/3/4/5/6/7/8/9", b"", 1, "ServiceError"),
         ("a", bytes(128 * 1024 + 1), 1, "ServiceError"),
         ("a", b"", 2, "InvalidArgumentsError"),

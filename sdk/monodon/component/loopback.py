@@ -211,6 +211,7 @@ class LoopbackNucleus:
 
     async def deliver(self, topic: str, content: Mapping[str, Json] | bytes, *, sender: str) -> None:
         """Hand a local message to its subscribers."""
+        _check_not_empty("publish_to_topic", topic)
         if not valid_local_topic(topic):
             raise _refused("publish_to_topic", f"Publish topic name {topic} must not contain a wildcard")
         message = Message(topic=topic, content=content if isinstance(content, bytes) else _as_json(content))
@@ -221,6 +222,7 @@ class LoopbackNucleus:
 
     async def deliver_to_iot(self, publish: IotPublish) -> None:
         """Hand a message for AWS IoT Core to its subscribers on this device."""
+        _check_not_empty("publish_to_iot_core", publish.topic)
         problem = _iot_problem(publish)
         if problem is not None:
             raise IpcError(f"publish_to_iot_core: ServiceError: {problem}", code="ServiceError")
@@ -273,8 +275,7 @@ class LoopbackLink:
 
     async def subscribe(self, topic_filter: str, mailbox: Mailbox, *, own_messages: bool | None) -> Closing:
         """Deliver what is published on the device."""
-        if not topic_filter:
-            raise _refused("subscribe_to_topic", "Subscribe topic is empty")
+        _check_not_empty("subscribe_to_topic", topic_filter)
         if own_messages is None:
             own_messages = not has_wildcard(topic_filter)
         subscriber = _Subscriber(mailbox=mailbox, component=self._name, own_messages=own_messages)
@@ -286,6 +287,7 @@ class LoopbackLink:
 
     async def subscribe_to_iot(self, topic_filter: str, mailbox: Mailbox, *, qos: int) -> Closing:
         """Deliver what comes from AWS IoT Core."""
+        _check_not_empty("subscribe_to_iot_core", topic_filter)
         _check_qos("subscribe_to_iot_core", qos)
         if not valid_iot_filter(topic_filter):
             raise IpcError(f"Subscribe to topic {topic_filter} failed: not a topic filter", code="ServiceError")
@@ -317,6 +319,12 @@ class LoopbackLink:
 
 def _refused(operation: str, reason: str) -> IpcError:
     return IpcError(f"{operation}: InvalidArgumentsError: {reason}", code="InvalidArgumentsError")
+
+
+def _check_not_empty(operation: str, topic: str) -> None:
+    """No policy covers an empty topic (Greengrass nucleus, ``AuthorizationHandler.java``)."""
+    if not topic:
+        raise IpcError(f"{operation}: UnauthorizedError: the topic is empty", code="UnauthorizedError")
 
 
 def _check_qos(operation: str, qos: int) -> None:
