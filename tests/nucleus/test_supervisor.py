@@ -439,6 +439,17 @@ async def test_two_devices_live_in_one_process(bench: Bench, tmp_path: Path) -> 
     assert bench.supervisor.pids(B_) == []
 
 
+async def test_a_device_whose_root_lies_in_that_of_another_is_left_alone(tmp_path: Path) -> None:
+    outer, inner = Bench(tmp_path), Bench(tmp_path / "inner")
+    async with inner.supervisor:
+        await inner.run({"Run": FOREVER})
+        before = inner.supervisor.pids(A)
+        async with outer.supervisor:
+            assert inner.supervisor.pids(A) == before
+        assert inner.supervisor.pids(A) == before
+    inner.logs.close()
+
+
 async def test_who_falls_behind_loses_the_oldest_changes(bench: Bench) -> None:
     slow = bench.supervisor.changes()
     await bench.run({})

@@ -48,8 +48,11 @@ class Device:
     told: set[str] = field(default_factory=set)
 
     def mark(self, name: str) -> str:
-        """The value of `orphans.MARK` for a component; with an empty name, of all components of this root."""
-        return f"{self.root.resolve()}/{name}"
+        """The value of `orphans.MARK` for a component; with an empty name, the beginning of all of this root's.
+
+        Two slashes, so that the mark of a device whose root lies inside this one begins otherwise.
+        """
+        return f"{self.root.resolve()}//{name}"
 
     def tell_once(self, key: str, message: str) -> None:
         """Warn of something about this device that does not change."""

@@ -117,11 +117,12 @@ class Supervisor:
 
     async def __aenter__(self) -> Self:
         await self._reaper.__aenter__()
-        strays = orphans.marked(orphans.everyone(), self._device.mark(""))
-        if strays:
-            _LOG.warning("processes of an earlier life are ended: %s", strays)
-            await orphans.end(lambda: orphans.alive(orphans.marked(orphans.everyone(), self._device.mark(""))))
-        await self._tasks.__aenter__()
+        try:
+            await self._end_strays()
+            await self._tasks.__aenter__()
+        except BaseException:
+            await self._reaper.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
@@ -366,6 +367,13 @@ class Supervisor:
             previous.cancel()
         name = f"{member.installed.name}: {effect.value}"
         member.task = self._tasks.create_task(member.carry_out(effect, previous), name=name)
+
+    async def _end_strays(self) -> None:
+        """End what a nucleus of this root left running when it was killed."""
+        mark = self._device.mark("")
+        if strays := orphans.marked(orphans.everyone(), mark):
+            _LOG.warning("processes of an earlier life are ended: %s", strays)
+            await orphans.end(lambda: orphans.alive(orphans.marked(orphans.everyone(), mark)))
 
     async def _close(self) -> None:
         """Stop everything, dependers first, within their time; then end what is left."""
