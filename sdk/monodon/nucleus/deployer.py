@@ -19,9 +19,10 @@ notes 5.3 and 5.6 to 5.9.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from monodon.core.configuration import changed_paths
 from monodon.core.deployment import (
@@ -154,7 +155,10 @@ class Deployer:
         )
         self._queue = DeploymentQueue()
         self._arrived = asyncio.Event()
-        self._current: Entry | None = None
+        record = state.open_deployment
+        #: What a nucleus that was killed left open: from the start the one under way, so that no double is queued.
+        self._open = None if record is None else Note.from_record(record)
+        self._current = None if self._open is None else self._open.entry
         self._preparing: asyncio.Task[Prepared] | None = None
         self._canceled: set[str] = set()
         self._progress: dict[str, Progress] = {}
@@ -214,19 +218,23 @@ class Deployer:
             if name not in self._supervisor.statuses():
                 self._supervisor.put(self._state.installed[name])
                 self._supervisor.start(name)
-        record = self._state.open_deployment
-        if record is not None:
-            await self._recover(Note.from_record(record))
+        if self._open is not None:
+            await self._process(self._recover(self._open))
+            self._open = None
         while True:
             while not len(self._queue):
                 self._arrived.clear()
                 await self._arrived.wait()
             self._current = self._queue.take()
-            try:
-                await self._deploy(self._current)
-            finally:
+            await self._process(self._deploy(self._current))
+
+    async def _process(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        finally:
+            if self._current is not None:
                 self._canceled.discard(self._current.deployment_id)
-                self._current = None
+            self._current = None
 
     # Preparing
 
@@ -443,26 +451,20 @@ class Deployer:
         entry, deployment = note.entry, note.entry.deployment
         _log.info("deployment %s was cut short while %s", deployment.deployment_id, note.phase)
         if note.phase is Phase.PREPARING and not deployment.is_local:
-            self._queue.add_first(entry)
-            self._note_progress(entry, Status.QUEUED)
-            return
-        self._current = entry
-        try:
-            if note.phase is Phase.PREPARING:
-                stopped = DeploymentError(
-                    "the nucleus stopped before the deployment was applied", codes=("DEPLOYMENT_INTERRUPTED",)
-                )
-                outcome = failure(stopped, DetailedStatus.FAILED_NO_STATE_CHANGE, is_local=True)
-                await self._end(entry, Ending(outcome=outcome))
-            elif note.phase is Phase.REPORTING:
-                assert note.ending is not None
-                await self._end(entry, note.ending)
-            elif note.phase is Phase.APPLYING:
-                await self._apply(note, self._resumed(note), everything=True)
-            else:
-                await self._settle_back(note, self._resumed(note), everything=True)
-        finally:
-            self._current = None
+            await self._deploy(entry)
+        elif note.phase is Phase.PREPARING:
+            stopped = DeploymentError(
+                "the nucleus stopped before the deployment was applied", codes=("DEPLOYMENT_INTERRUPTED",)
+            )
+            outcome = failure(stopped, DetailedStatus.FAILED_NO_STATE_CHANGE, is_local=True)
+            await self._end(entry, Ending(outcome=outcome))
+        elif note.phase is Phase.REPORTING:
+            assert note.ending is not None
+            await self._end(entry, note.ending)
+        elif note.phase is Phase.APPLYING:
+            await self._apply(note, self._resumed(note), everything=True)
+        else:
+            await self._settle_back(note, self._resumed(note), everything=True)
 
     def _resumed(self, note: Note) -> _Move:
         """The rest of the way from where the device is; the switch itself is made if it was not yet on disk."""

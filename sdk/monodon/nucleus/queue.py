@@ -54,10 +54,6 @@ class DeploymentQueue:
         self._entries.append(entry)
         return True
 
-    def add_first(self, entry: Entry) -> None:
-        """Let an entry go before all others: one that a killed nucleus had begun."""
-        self._entries.appendleft(entry)
-
     def take(self) -> Entry:
         """Return the next entry and forget it."""
         return self._entries.popleft()

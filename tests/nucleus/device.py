@@ -1,0 +1,311 @@
+"""A device without its network: journal, store, supervisor and deployer over a folder that plays the cloud.
+
+Tests load this file; run as a program it is a nucleus-like process that can be told to kill itself at a named point:
+``device.py ROOT CLOUD [POINT NUMBER]``.
+"""
+
+import asyncio
+import base64
+import hashlib
+import itertools
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from monodon.core.deployment import Deployment, Outcome, Status, read_document, read_local
+from monodon.core.names import ComponentName
+from monodon.core.recipe.platform import platform_of
+from monodon.core.semver import Requirement, Version, best, conjunction
+from monodon.errors import DeploymentError, NetworkError
+from monodon.nucleus.artifacts import Retry
+from monodon.nucleus.deployer import Deployer, Progress
+from monodon.nucleus.journal import Journal
+from monodon.nucleus.logs import Logs
+from monodon.nucleus.state import DeviceState
+from monodon.nucleus.store import Store
+from monodon.nucleus.supervisor import Supervisor
+from monodon.nucleus.uplink.protocol import Candidate, CandidateRequest, DeploymentArrived
+
+DEADLINE_S = 30.0
+REGION, ACCOUNT = "eu-west-1", "123456789012"
+FINAL = (Status.SUCCEEDED, Status.FAILED, Status.REJECTED, Status.CANCELED)
+
+
+class Cloud:
+    """Published components, thing groups and reports, as files of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("recipes", "objects"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+
+    def publish(
+        self,
+        name: str,
+        version: str,
+        lifecycle: Mapping[str, Any],
+        *,
+        configuration: Mapping[str, Any] | None = None,
+        needs: Mapping[str, str] | None = None,
+        soft: Mapping[str, str] | None = None,
+        artifacts: Mapping[str, bytes] | None = None,
+        unarchive: str = "NONE",
+        kind: str = "aws.greengrass.generic",
+    ) -> None:
+        """Publish a component version; artifacts are files of their own name in the bucket ``b``."""
+        written = []
+        for file, content in (artifacts or {}).items():
+            key = f"{name}/{version}/{file}"
+            path = self.folder / "objects" / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
+            written.append({"Uri": f"s3://b/{key}", "Unarchive": unarchive, "Digest": digest, "Algorithm": "SHA-256"})
+        dependencies = {
+            other: {"VersionRequirement": text, "DependencyType": how}
+            for how, needed in (("HARD", needs or {}), ("SOFT", soft or {}))
+            for other, text in needed.items()
+        }
+        recipe = {
+            "RecipeFormatVersion": "2020-01-25",
+            "ComponentName": name,
+            "ComponentVersion": version,
+            "ComponentType": kind,
+            "ComponentConfiguration": {"DefaultConfiguration": dict(configuration or {})},
+            "ComponentDependencies": dependencies,
+            "Manifests": [{"Lifecycle": dict(lifecycle), "Artifacts": written}],
+        }
+        (self.folder / "recipes" / f"{name}@{version}.json").write_text(json.dumps(recipe))
+
+    def unpublish(self, name: str, version: str) -> None:
+        (self.folder / "recipes" / f"{name}@{version}.json").unlink()
+
+    def reports(self) -> list[dict[str, Any]]:
+        path = self.folder / "reports"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+class FolderUplink:
+    """The uplink of a device whose cloud is a folder."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+        self.is_configured = True
+        self.is_connected = True
+        self.groups: tuple[str, ...] | None = None
+        self.asked: list[str] = []
+        self.downloaded: list[str] = []
+        #: Awaited before each answer; a test holds a deployment in its preparation with it.
+        self.hold: Callable[[], Any] | None = None
+        self.failures = 0
+
+    async def candidate(self, request: CandidateRequest) -> Candidate:
+        self.asked.append(request.name)
+        if self.hold is not None:
+            await self.hold()
+        if not self.is_connected or self.failures > 0:
+            self.failures -= 1
+            raise NetworkError("the cloud is away")
+        paths = {
+            Version.parse(path.name.removesuffix(".json").split("@")[1]): path
+            for path in (self.cloud.folder / "recipes").glob(f"{request.name}@*.json")
+        }
+        wanted = conjunction(map(Requirement.parse, request.requirements.values()))
+        version = best(paths, wanted)
+        if version is None:
+            raise DeploymentError(f"no usable version of {request.name}")
+        arn = f"arn:aws:greengrass:{REGION}:{ACCOUNT}:components:{request.name}:versions:{version}"
+        return Candidate(arn=arn, name=request.name, version=str(version), recipe_text=paths[version].read_bytes())
+
+    async def thing_groups(self) -> tuple[str, ...] | None:
+        return self.groups
+
+    async def download(self, uri: str, arn: str | None, destination: Path, offset: int) -> None:
+        self.downloaded.append(uri)
+        content = (self.cloud.folder / "objects" / uri.removeprefix("s3://b/")).read_bytes()
+        with destination.open("ab") as sink:
+            sink.write(content[offset:])
+
+    async def report(self, arrival: DeploymentArrived, status: str, outcome: Outcome | None) -> None:
+        record = {
+            "id": arrival.deployment.deployment_id,
+            "status": status,
+            "detailed": None if outcome is None else outcome.detailed,
+            "cause": None if outcome is None else outcome.cause,
+        }
+        with (self.cloud.folder / "reports").open("a") as sink:
+            sink.write(json.dumps(record) + "\n")
+
+
+class Device:
+    """Everything of a nucleus that a deployment touches; use `device`."""
+
+    def __init__(self, root: Path, cloud: Cloud, **options: Any) -> None:
+        self.root, self.cloud, self.options = root, cloud, options
+        self.uplink = FolderUplink(cloud)
+        self.progress: list[Progress] = []
+        self.news = asyncio.Condition()
+        self.numbers = itertools.count(1)
+        self.now_ms = 1_000_000
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        at: Callable[[str], None] = self.options.pop("at", lambda point: None)
+        self.journal = stack.enter_context(Journal.open(self.root / "config", probe=at))
+        self.state = DeviceState(self.journal)
+        self.store = Store(self.root, retry=Retry(first_s=0, most_s=0.01), at=at)
+        logs = Logs(self.root / "logs")
+        stack.callback(logs.close)
+        self.supervisor = await stack.enter_async_context(
+            Supervisor(root=self.root, environment=self.environment, logs=logs)
+        )
+        self.deployer = Deployer(
+            state=self.state,
+            store=self.store,
+            supervisor=self.supervisor,
+            uplink=self.uplink,
+            platform=platform_of("Linux", "x86_64"),
+            thing="drone-1",
+            root=self.root,
+            report=self.note,
+            now_ms=lambda: self.now_ms,
+            at=at,
+            region=REGION,
+            **self.options,
+        )
+        stack.callback((await stack.enter_async_context(asyncio.TaskGroup())).create_task(self.run()).cancel)
+
+    async def run(self) -> None:
+        await self.deployer.run()
+
+    def environment(self, installed: object) -> Mapping[str, str]:
+        return {"PATH": os.environ["PATH"], "ROOT": str(self.root), "OUT": str(self.root.parent)}
+
+    async def note(self, progress: Progress) -> None:
+        async with self.news:
+            self.progress.append(progress)
+            self.news.notify_all()
+
+    def document(self, components: Mapping[str, Any], *, group: str = "drones", **members: Any) -> dict[str, Any]:
+        """A deployment document; components are versions, or the members of one."""
+        number = next(self.numbers)
+        target = members.pop("target", f"thinggroup/{group}")
+        self.now_ms += 1000
+        return {
+            "deploymentId": f"{target}-{number}",
+            "configurationArn": f"arn:aws:greengrass:{REGION}:{ACCOUNT}:configuration:{target}:{number}",
+            "creationTimestamp": self.now_ms,
+            "components": {
+                name: {"version": given} if isinstance(given, str) else given for name, given in components.items()
+            },
+            "componentUpdatePolicy": {"action": "SKIP_NOTIFY_COMPONENTS"},
+            **members,
+        }
+
+    def submit(self, document: Mapping[str, Any], *, job: str | None = "job") -> Deployment:
+        deployment = read_document(document)
+        self.deployer.submit(deployment, DeploymentArrived(deployment=deployment, job_id=job))
+        return deployment
+
+    async def ended(self, deployment_id: str) -> Progress:
+        """Wait for the end of a deployment."""
+
+        def found() -> Progress | None:
+            return next(
+                (one for one in self.progress if one.deployment.deployment_id == deployment_id and one.status in FINAL),
+                None,
+            )
+
+        async with asyncio.timeout(DEADLINE_S), self.news:
+            await self.news.wait_for(found)
+        progress = found()
+        assert progress is not None
+        return progress
+
+    async def reached(self, deployment_id: str, status: Status) -> None:
+        async with asyncio.timeout(DEADLINE_S), self.news:
+            await self.news.wait_for(
+                lambda: any(
+                    one.deployment.deployment_id == deployment_id and one.status is status for one in self.progress
+                )
+            )
+
+    async def deploy(self, components: Mapping[str, Any], **members: Any) -> Outcome:
+        """Deploy to a group and wait for the end."""
+        outcome = (await self.ended(self.submit(self.document(components, **members)).deployment_id)).outcome
+        assert outcome is not None
+        return outcome
+
+    async def deploy_locally(self, request: Mapping[str, Any]) -> Outcome:
+        self.now_ms += 1000
+        deployment = read_local(request, deployment_id=f"local-{next(self.numbers)}", timestamp_ms=self.now_ms)
+        self.deployer.submit(deployment)
+        outcome = (await self.ended(deployment.deployment_id)).outcome
+        assert outcome is not None
+        return outcome
+
+    def installed(self) -> dict[str, str]:
+        return {str(name): str(one.version) for name, one in self.state.installed.items()}
+
+    def states(self) -> dict[str, str]:
+        return {str(name): str(one.state) for name, one in self.supervisor.statuses().items()}
+
+    def configuration(self, name: str) -> Any:
+        found = self.state.configuration(ComponentName(name))
+        return None if found is None else found.value()
+
+    def pids(self, name: str) -> list[int]:
+        return self.supervisor.pids(ComponentName(name))
+
+
+@asynccontextmanager
+async def device(root: Path, cloud: Cloud, **options: Any) -> AsyncIterator[Device]:
+    """A running device; leaving stops it as a nucleus that is told to stop."""
+    async with AsyncExitStack() as stack:
+        made = Device(root, cloud, **options)
+        await made.start(stack)
+        yield made
+
+
+async def main(root: Path, cloud: Cloud, kill_at: str, number: int) -> None:
+    """Carry out the deployment of ``job.json`` until it has been reported; then say how the device is."""
+    seen: dict[str, int] = {}
+    points: list[str] = []
+
+    def at(point: str) -> None:
+        points.append(point)
+        seen[point] = seen.get(point, 0) + 1
+        if point == kill_at and seen[point] == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    document = json.loads((cloud.folder / "job.json").read_text())
+    async with device(root, cloud, at=at) as one:
+        is_over = any(each["status"] in FINAL for each in cloud.reports())
+        if not is_over:
+            one.submit(document)
+        async with asyncio.timeout(DEADLINE_S):
+            if not is_over or one.state.open_deployment is not None:
+                await one.ended(document["deploymentId"])
+            await one.supervisor.wait_until(
+                lambda statuses: (
+                    set(statuses) == set(one.state.installed) and all(each.is_settled for each in statuses.values())
+                )
+            )
+        result = {
+            "installed": one.installed(),
+            "states": one.states(),
+            "configuration": {name: one.configuration(name) for name in one.installed()},
+            "roots": {target: dict(roots) for target, roots in one.state.targets().items()},
+            "open": one.state.open_deployment,
+            "points": points,
+        }
+    (root.parent / "result.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    at_point, times = (sys.argv[3], int(sys.argv[4])) if len(sys.argv) > 3 else ("", 0)
+    asyncio.run(main(Path(sys.argv[1]), Cloud(Path(sys.argv[2])), at_point, times))
