@@ -407,8 +407,8 @@ class ServicesWorld:
 
     # what a test asks
 
-    @asynccontextmanager
-    async def open(self, settings: S, *, name: str) -> AsyncIterator[Component[S]]:
+    def install(self, settings: Any, *, name: str) -> dict[str, str]:
+        """Make a component known that may do everything; return the environment of its process."""
         everything = {"all": {"operations": ["*"], "resources": ["*"]}}
         access = {"aws.greengrass.ipc.pubsub": everything, "aws.greengrass.ipc.mqttproxy": everything}
         defaults = {**default_configuration(settings), "accessControl": access}
@@ -421,13 +421,17 @@ class ServicesWorld:
             )
         )
         self.states[component] = "STARTING"
+        return {SOCKET: str(self.path), TOKEN: name, "AWS_IOT_THING_NAME": self.thing_name}
+
+    @asynccontextmanager
+    async def open(self, settings: S, *, name: str) -> AsyncIterator[Component[S]]:
+        environ = self.install(settings, name=name)
 
         async def main(component: Component[S]) -> None:
             """Only says which folder the component lies in."""
 
-        environ = {SOCKET: str(self.path), TOKEN: name, "AWS_IOT_THING_NAME": self.thing_name}
-        async with under_nucleus(main, type(settings), environ) as opened:
-            yield opened
+        async with under_nucleus(main, type(settings), environ) as component:
+            yield component
 
     async def set_configuration(self, changes: Mapping[str, Json], *, name: str, validate: bool = True) -> None:
         component = ComponentName.parse(name)

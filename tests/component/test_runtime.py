@@ -110,6 +110,18 @@ async def again(nucleus: Any, operation: str, count: int) -> None:
         await asyncio.sleep(0.005)
 
 
+async def test_it_runs_against_the_devices_own_services(services_world: Any, tmp_path: Path) -> None:
+    async with under(services_world, tmp_path) as echo:
+        await services_world.wait_for_state("RUNNING", name=NAME)
+        await services_world.set_configuration({"said": "changed/out"}, name=NAME)
+        await services_world.publish("echo/in", {"n": 1})
+        while not services_world.published("+/out"):
+            await asyncio.sleep(0.005)
+        ended = await echo.terminate()
+    assert (ended.code, ended.err) == (0, [])
+    assert services_world.published("+/out") == [{"echo": {"n": 1}, "of": NAME}, {"bye": "loopback"}]
+
+
 async def test_it_outlives_a_dropped_connection(socket_nucleus: Any, tmp_path: Path) -> None:
     async with under(socket_nucleus, tmp_path) as echo:
         await socket_nucleus.nucleus.wait_for_state("RUNNING", name=NAME, timeout_s=20)
