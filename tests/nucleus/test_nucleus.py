@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import ssl
 import subprocess
@@ -15,6 +14,8 @@ from typing import Any
 
 import pytest
 import yaml
+from awsiot.greengrasscoreipc import connect
+from awsiot.greengrasscoreipc.clientv2 import GreengrassCoreIPCClientV2
 
 from monodon.cloud.broker.identity import Identity as Client
 from monodon.cloud.broker.server import Broker
@@ -27,40 +28,10 @@ from monodon.nucleus.root import MAX_SOCKET_PATH_BYTES
 from monodon.nucleus.tokens import Tokens
 
 DEADLINE_S = 30.0
+ENDED = ("SUCCEEDED", "FAILED", "CANCELED")
 COMMAND = (sys.executable, "-m", "monodon", "nucleus", "run")
 
 pytestmark = pytest.mark.slow
-
-#: A nucleus that is given local deployments on stdin, a JSON object a line, and answers with each one's outcome.
-DRIVER = """
-import asyncio, json, signal, sys, uuid, time
-from pathlib import Path
-from monodon.core.deployment import read_local
-from monodon.nucleus.nucleus import running
-
-async def main(root):
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    lines = asyncio.Queue()
-    loop.add_reader(sys.stdin, lambda: lines.put_nowait(sys.stdin.readline()))
-    async with running(root) as nucleus, asyncio.TaskGroup() as tasks:
-        async def serve():
-            print(json.dumps(dict(nucleus.ready)), flush=True)
-            while line := await lines.get():
-                request, key = json.loads(line), str(uuid.uuid4())
-                now = time.time_ns() // 1_000_000
-                nucleus.deployer.submit(read_local(request, deployment_id=key, timestamp_ms=now))
-                while (progress := nucleus.deployer.progress(key)) is None or progress.outcome is None:
-                    await asyncio.sleep(0.01)
-                print(json.dumps([str(progress.status), progress.outcome.cause]), flush=True)
-            loop.remove_reader(sys.stdin)
-        serving = tasks.create_task(serve())
-        await stop.wait()
-        serving.cancel()
-
-asyncio.run(main(Path(sys.argv[1])))
-"""
 
 
 def until(condition: Callable[[], Any]) -> Any:
@@ -73,40 +44,49 @@ def until(condition: Callable[[], Any]) -> Any:
 
 
 class Driven:
-    """A nucleus process with the driver around it."""
+    """A nucleus process, and deployments to it over IPC, as a tool of its user makes them."""
 
-    def __init__(self, root: Path, *, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, root: Path, *arguments: str) -> None:
         self.root = root
         self.process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(root)],
-            stdin=subprocess.PIPE,
+            [*COMMAND, "--root", str(root), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **(environment or {})},
         )
-        self.ready = json.loads(self._line())
-
-    def _line(self) -> str:
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
+        if not self.process.stdout.readline():
             raise AssertionError(self.process.communicate()[1])
-        return line
+        self.ready = json.loads((root / "ready.json").read_text())
 
     def deploy(self, recipes: Path, *, remove: tuple[str, ...] = (), **versions: str) -> tuple[str, str | None]:
         """Deploy these components from their recipes; the status and, if it failed, why."""
-        request = {
-            "rootComponentVersionsToAdd": {name.replace("_", "."): version for name, version in versions.items()},
-            "rootComponentsToRemove": list(remove),
-            "recipeDirectoryPath": str(recipes),
-            "failureHandlingPolicy": "ROLLBACK",
-        }
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        status, cause = json.loads(self._line())
-        return status, cause
+        with self.client() as client:
+            created = client.create_local_deployment(
+                root_component_versions_to_add=versions,
+                root_components_to_remove=list(remove),
+                recipe_directory_path=str(recipes),
+                failure_handling_policy="ROLLBACK",
+            )
+            key = created.deployment_id
+            ended = until(
+                lambda: (d := client.get_local_deployment_status(deployment_id=key).deployment).status in ENDED and d
+            )
+        return ended.status, ended.deployment_status_details.deployment_failure_cause
+
+    @contextmanager
+    def client(self) -> Iterator[GreengrassCoreIPCClientV2]:
+        """AWS's own client with the credentials of this user's tools."""
+        (file,) = (self.root / "cli_ipc_info").iterdir()
+        assert file.stat().st_mode & 0o077 == 0
+        found = json.loads(file.read_text())
+        client = GreengrassCoreIPCClientV2(
+            client=connect(ipc_socket=found["domain_socket_path"], authtoken=found["cli_auth_token"])
+        )
+        try:
+            yield client
+        finally:
+            client.close()
 
     def work(self, name: str, file: str) -> Path:
         return self.root / "work" / name / file
@@ -120,8 +100,8 @@ class Driven:
 
 
 @contextmanager
-def driven(root: Path, **options: Any) -> Iterator[Driven]:
-    nucleus = Driven(root, **options)
+def driven(root: Path, *arguments: str) -> Iterator[Driven]:
+    nucleus = Driven(root, *arguments)
     try:
         yield nucleus
     finally:
@@ -130,12 +110,15 @@ def driven(root: Path, **options: Any) -> Iterator[Driven]:
             nucleus.process.communicate()
 
 
-def write_recipe(folder: Path, name: str, version: str = "1.0.0", **lifecycle: Any) -> Path:
+def write_recipe(
+    folder: Path, name: str, version: str = "1.0.0", *, configuration: Any = None, **lifecycle: Any
+) -> Path:
     folder.mkdir(exist_ok=True)
     recipe = {
         "RecipeFormatVersion": "2020-01-25",
         "ComponentName": name,
         "ComponentVersion": version,
+        "ComponentConfiguration": {"DefaultConfiguration": configuration or {}},
         "Manifests": [{"Platform": {"os": "linux"}, "Lifecycle": lifecycle}],
     }
     (folder / f"{name}-{version}.yaml").write_text(yaml.safe_dump(recipe))
@@ -189,6 +172,66 @@ def test_a_component_that_breaks_brings_the_former_set_back(tmp_path: Path) -> N
         assert nucleus.end() == 0
     with driven(tmp_path / "root") as nucleus:
         until(nucleus.work("a", "token").exists)
+        assert nucleus.end() == 0
+
+
+#: A component on AWS's unmodified SDK: configuration, local and IoT Core topics, its own state.
+SPEAKER = """
+import json, pathlib, time
+from awsiot.greengrasscoreipc.clientv2 import GreengrassCoreIPCClientV2
+from awsiot.greengrasscoreipc.model import BinaryMessage, JsonMessage, PublishMessage, UnauthorizedError
+
+client, heard = GreengrassCoreIPCClientV2(), []
+def on_local(event): heard.append(["local", event.json_message.message, event.json_message.context.topic])
+def on_cloud(event): heard.append(["cloud", event.message.payload.decode(), event.message.topic_name])
+client.subscribe_to_topic(topic="talk/speaker", on_stream_event=on_local, on_stream_error=print, on_stream_closed=print)
+client.subscribe_to_iot_core(topic_name="far/+", qos="1", on_stream_event=on_cloud, on_stream_error=print,
+                             on_stream_closed=print)
+word = client.get_configuration(key_path=["word"]).value["word"]
+said = PublishMessage(json_message=JsonMessage(message={"w": word}))
+client.publish_to_topic(topic="talk/speaker", publish_message=said)
+client.publish_to_iot_core(topic_name="far/away", qos="1", payload=word.encode())
+try:
+    client.publish_to_topic(topic="secret", publish_message=PublishMessage(binary_message=BinaryMessage(message=b"")))
+except UnauthorizedError as error:
+    heard.append(["refused", error.message, ""])
+while len(heard) < 3:
+    time.sleep(0.01)
+pathlib.Path("heard.json").write_text(json.dumps(heard))
+client.update_state(state="RUNNING")
+time.sleep(100)
+"""
+
+
+def test_a_component_on_awss_sdk_speaks_with_others_and_reports_its_state(tmp_path: Path) -> None:
+    """Startup ends by UpdateState RUNNING over IPC; without a cloud, IoT Core topics go round in memory."""
+    (tmp_path / "speaker.py").write_text(SPEAKER)
+    access = {
+        "aws.greengrass.ipc.pubsub": {
+            "speaker:pubsub:1": {
+                "operations": ["aws.greengrass#PublishToTopic", "aws.greengrass#SubscribeToTopic"],
+                "resources": ["talk/*"],
+            }
+        },
+        "aws.greengrass.ipc.mqttproxy": {
+            "speaker:mqttproxy:1": {"operations": ["*"], "resources": ["far/+", "far/away"]}
+        },
+    }
+    recipes = write_recipe(
+        tmp_path / "recipes",
+        "speaker",
+        configuration={"word": "whale", "accessControl": access},
+        Startup={"Script": f"exec {sys.executable} {tmp_path}/speaker.py", "Timeout": 20},
+    )
+    with driven(tmp_path / "root") as nucleus:
+        assert nucleus.deploy(recipes, speaker="1.0.0") == ("SUCCEEDED", None)
+        heard = {kind: rest for kind, *rest in json.loads(nucleus.work("speaker", "heard.json").read_text())}
+        assert heard["local"] == [{"w": "whale"}, "talk/speaker"]
+        assert heard["cloud"] == ["whale", "far/away"]
+        assert "speaker is not authorized" in heard["refused"][0]
+        with nucleus.client() as client:
+            (component,) = client.list_components().components
+            assert (component.component_name, component.state) == ("speaker", "RUNNING")
         assert nucleus.end() == 0
 
 

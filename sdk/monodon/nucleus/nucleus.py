@@ -62,16 +62,33 @@ TOOL = f"greengrass-cli#user-{os.getuid()}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nucleus:
-    """The parts of a running nucleus that others may want; ``ready`` is what ``ready.json`` says."""
+    """The parts of a nucleus; ``ready`` is what ``ready.json`` says."""
 
-    identity: Identity
     root: Path
+    identity: Identity
+    socket: Path
+    tokens: Tokens
     state: DeviceState
     store: Store
     supervisor: Supervisor
     deployer: Deployer
     uplink: Uplink
-    ready: Mapping[str, Json]
+    health: Health
+    server: IpcServer
+
+    @property
+    def ready(self) -> Mapping[str, Json]:
+        """What others need to know to find this nucleus."""
+        cloud = self.identity.cloud
+        return {
+            "pid": os.getpid(),
+            "version": __version__,
+            "nucleus_version": self.identity.version,
+            "thing": self.identity.thing,
+            "ipc_socket": str(self.socket),
+            "root": str(self.root),
+            "mqtt": None if cloud is None else f"{cloud.data_endpoint}:{cloud.mqtt.port}",
+        }
 
 
 @asynccontextmanager
@@ -100,70 +117,99 @@ async def running(
         uplink = await _enter_uplink(identity, journal, environment, stack)
         tokens = Tokens()
         credentials_uri = await _serve_credentials(identity, tokens, uplink, stack)
-        path = stack.enter_context(socket_path(root, identity.ipc_socket, environment))
-        offered = _component_environment(identity, path, credentials_uri)
-        supervisor = Supervisor(
+        socket = stack.enter_context(socket_path(root, identity.ipc_socket, environment))
+        nucleus = _built(
             root=root,
-            environment=lambda installed: {**environment, **offered, **_tokens(tokens.of(installed.name))},
-            logs=logs,
-            default_user=_text(settings, "runWithDefault", "posixUser"),
-            shell=_text(settings, "runWithDefault", "posixShell") or "sh",
-        )
-        device = DeviceView(state, supervisor)
-        attributes = _platform(settings)
-        health = Health(identity=identity, device=device, uplink=uplink, platform=attributes)
-        updates, validation = ComponentUpdates(), Validation()
-        store = Store(root, max_bytes=_whole(settings, MAX_STORE_BYTES, "componentStoreMaxSizeBytes"))
-        deployer = Deployer(
-            state=state,
-            store=store,
-            supervisor=supervisor,
-            uplink=uplink,
-            platform=attributes,
-            thing=identity.thing,
-            root=root,
-            report=lambda progress: _tell(health, progress),
-            hooks=Hooks(ask_update=updates.ask, updated=updates.done, validate=validation.ask),
-            region=identity.region or None,
-        )
-        server = IpcServer(
-            authenticate=tokens.owner,
-            authorise=Policies(state).allows,
-            services=(
-                pubsub_service(Bus()),
-                mqtt_service(uplink),
-                configuration_service(state, validation),
-                lifecycle_service(supervisor, updates),
-                components_service(state, supervisor),
-                deployments_service(deployer, root / "packages"),
-            ),
-        )
-        await stack.enter_async_context(server.listen(path, mode=0o666 if os.geteuid() == 0 else 0o600))
-        stack.enter_context(tool_credentials(root, tokens.of(TOOL), path))
-        await stack.enter_async_context(supervisor)
-        changes = await stack.enter_async_context(supervisor.changes())
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        for name, work in {
-            "deployer": deployer.run(),
-            "arrivals": deployer.follow(uplink.deployments()),
-            "health": health.run(),
-            "changes": _follow(changes, health, tokens),
-        }.items():
-            stack.callback(tasks.create_task(work, name=name).cancel)
-        ready = _ready(identity, root, path)
-        stack.enter_context(announced(root, ready))
-        log.info("nucleus of %s is ready", identity.thing)
-        yield Nucleus(
             identity=identity,
-            root=root,
+            socket=socket,
+            tokens=tokens,
             state=state,
-            store=store,
-            supervisor=supervisor,
-            deployer=deployer,
+            settings=settings,
+            logs=logs,
             uplink=uplink,
-            ready=ready,
+            environment={**environment, **_component_environment(identity, socket, credentials_uri)},
         )
+        await _start(nucleus, stack)
+        log.info("nucleus of %s is ready", identity.thing)
+        yield nucleus
         log.info("nucleus of %s stops", identity.thing)
+
+
+def _built(
+    *,
+    root: Path,
+    identity: Identity,
+    socket: Path,
+    tokens: Tokens,
+    state: DeviceState,
+    settings: Mapping[str, Json],
+    logs: Logs,
+    uplink: Uplink,
+    environment: Mapping[str, str],
+) -> Nucleus:
+    """The parts that nothing has to be opened for, each with what it needs."""
+    attributes = _platform(settings)
+    supervisor = Supervisor(
+        root=root,
+        environment=lambda installed: {**environment, **_tokens(tokens.of(installed.name))},
+        logs=logs,
+        default_user=_text(settings, "runWithDefault", "posixUser"),
+        shell=_text(settings, "runWithDefault", "posixShell") or "sh",
+    )
+    health = Health(identity=identity, device=DeviceView(state, supervisor), uplink=uplink, platform=attributes)
+    updates, validation = ComponentUpdates(), Validation()
+    store = Store(root, max_bytes=_whole(settings, MAX_STORE_BYTES, "componentStoreMaxSizeBytes"))
+    deployer = Deployer(
+        state=state,
+        store=store,
+        supervisor=supervisor,
+        uplink=uplink,
+        platform=attributes,
+        thing=identity.thing,
+        root=root,
+        report=lambda progress: _tell(health, progress),
+        hooks=Hooks(ask_update=updates.ask, updated=updates.done, validate=validation.ask),
+        region=identity.region or None,
+    )
+    services = (
+        pubsub_service(Bus()),
+        mqtt_service(uplink),
+        configuration_service(state, validation),
+        lifecycle_service(supervisor, updates),
+        components_service(state, supervisor),
+        deployments_service(deployer, root / "packages"),
+    )
+    return Nucleus(
+        root=root,
+        identity=identity,
+        socket=socket,
+        tokens=tokens,
+        state=state,
+        store=store,
+        supervisor=supervisor,
+        deployer=deployer,
+        uplink=uplink,
+        health=health,
+        server=IpcServer(authenticate=tokens.owner, authorise=Policies(state).allows, services=services),
+    )
+
+
+async def _start(nucleus: Nucleus, stack: AsyncExitStack) -> None:
+    """Open IPC, then the supervisor, then set everything to work; the stack undoes it the other way round."""
+    mode = 0o666 if os.geteuid() == 0 else 0o600
+    await stack.enter_async_context(nucleus.server.listen(nucleus.socket, mode=mode))
+    stack.enter_context(tool_credentials(nucleus.root, nucleus.tokens.of(TOOL), nucleus.socket))
+    await stack.enter_async_context(nucleus.supervisor)
+    changes = await stack.enter_async_context(nucleus.supervisor.changes())
+    tasks = await stack.enter_async_context(asyncio.TaskGroup())
+    for name, work in {
+        "deployer": nucleus.deployer.run(),
+        "arrivals": nucleus.deployer.follow(nucleus.uplink.deployments()),
+        "health": nucleus.health.run(),
+        "changes": _follow(changes, nucleus.health, nucleus.tokens),
+    }.items():
+        stack.callback(tasks.create_task(work, name=name).cancel)
+    stack.enter_context(announced(nucleus.root, nucleus.ready))
 
 
 class DeviceView:
@@ -286,16 +332,3 @@ def _text(settings: Mapping[str, Json], *path: str) -> str | None:
 def _whole(settings: Mapping[str, Json], default: int, *path: str) -> int:
     value = lookup(settings, *path)
     return int(value) if isinstance(value, int | float) and value > 0 else default
-
-
-def _ready(identity: Identity, root: Path, socket: Path) -> dict[str, Json]:
-    cloud = identity.cloud
-    return {
-        "pid": os.getpid(),
-        "version": __version__,
-        "nucleus_version": identity.version,
-        "thing": identity.thing,
-        "ipc_socket": str(socket),
-        "root": str(root),
-        "mqtt": None if cloud is None else f"{cloud.data_endpoint}:{cloud.mqtt.port}",
-    }
