@@ -70,6 +70,14 @@ def test_replacing_the_set_keeps_the_deployment_open(journal: Journal) -> None:
     assert set(state.installed) == {MODEL}
 
 
+def test_the_view_of_the_set_may_be_given_back(journal: Journal) -> None:
+    state = DeviceState(journal)
+    state.put_installed(installed(CAMERA))
+    state.replace_installed(state.installed)
+    state.commit(state.installed)
+    assert set(state.installed) == set(DeviceState(journal).installed) == {CAMERA}
+
+
 def test_configuration_is_on_disk_and_watchers_hear_what_changed(journal: Journal) -> None:
     state = DeviceState(journal)
     heard: list[object] = []

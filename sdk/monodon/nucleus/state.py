@@ -166,16 +166,16 @@ class DeviceState:
         return number
 
     def _change(self, installed: Target, changes: Mapping[str, Json | None]) -> None:
-        before = dict(self._installed)
+        before, after = dict(self._installed), dict(installed)
         records: dict[str, Json | None] = dict(changes)
-        records.update({_INSTALLED + name: None for name in before if name not in installed})
+        records.update({_INSTALLED + name: None for name in before if name not in after})
         records.update(
-            {_INSTALLED + name: each.to_record() for name, each in installed.items() if before.get(name) is not each}
+            {_INSTALLED + name: each.to_record() for name, each in after.items() if before.get(name) is not each}
         )
         self._journal.write(records)
         self._installed.clear()
-        self._installed.update(dict(installed) if installed is not self._installed else before)
-        for name, each in list(self._installed.items()):
+        self._installed.update(after)
+        for name, each in after.items():
             known = before.get(name)
             if known is not None and known is not each:
                 self._tell(name, changed_paths(known.configuration, each.configuration))
