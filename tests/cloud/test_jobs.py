@@ -235,6 +235,29 @@ def test_a_forced_cancel_takes_it_from_everyone(world: World) -> None:
     assert set(world.statuses().values()) == {"CANCELED"}
 
 
+def test_a_job_is_taken_from_one_thing(world: World) -> None:
+    world.create()
+    world.update("IN_PROGRESS")
+    with pytest.raises(ServiceError) as caught:
+        world.jobs.cancel_execution("job-1", "one")
+    assert caught.value.code == "InvalidStateTransitionException"
+    world.jobs.cancel_execution("job-1", "one", force=True)
+    world.jobs.cancel_execution("job-1", "two")
+    assert world.statuses() == {"one": "CANCELED", "two": "CANCELED"}
+    with pytest.raises(ServiceError):
+        world.jobs.cancel_execution("job-1", "nobody")
+
+
+def test_a_deleted_thing_holds_up_no_job(world: World) -> None:
+    world.create("slow", rollout={"maximumPerMinute": 1})
+    world.create("plain")
+    for thing in ("one", "two"):
+        world.jobs.forget_thing(thing)
+    assert world.statuses("plain") == {"one": "REMOVED", "two": "REMOVED"}
+    assert world.statuses("slow") == {"one": "REMOVED"}
+    assert sorted(world.ended) == [("plain", "COMPLETED"), ("slow", "COMPLETED")]
+
+
 def test_a_snapshot_job_is_completed_when_all_have_ended(world: World) -> None:
     world.create()
     world.update("SUCCEEDED")

@@ -17,6 +17,7 @@ from monodon.cloud.store import Store
 from monodon.core.json import Json
 from monodon.core.names import job_arn
 from monodon.core.rollout import LIVE, MINUTE_S, Event, ExecutionStatus, advance, decide
+from monodon.errors import InvalidTransition
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +133,23 @@ class JobControl:
                 if execution.status is ExecutionStatus.QUEUED or (force and execution.is_live):
                     self._move(execution, event, now)
 
+    def cancel_execution(
+        self, job_id: str, thing: str, *, force: bool = False, details: Mapping[str, str] | None = None
+    ) -> None:
+        """Take a job from one thing; from one that has started only with ``force``.
+
+        Raises:
+            ServiceError: ResourceNotFoundException; InvalidStateTransitionException, it is over or has started.
+        """
+        execution = self._jobs.execution(job_id, thing)
+        if execution is None:
+            raise ServiceError("ResourceNotFoundException", f"Job {job_id} has no execution on {thing}")
+        with self._store.transaction():
+            try:
+                self._move(execution, Event.FORCE_CANCELED if force else Event.CANCELED, self._now(), details)
+            except InvalidTransition as error:
+                raise ServiceError("InvalidStateTransitionException", str(error)) from error
+
     def delete(self, job_id: str) -> None:
         """Forget a job and its executions; things that had it queued are told."""
         job = self.job(job_id)
@@ -179,6 +197,17 @@ class JobControl:
             for job in list(self._jobs.jobs()):
                 if job.status == _LIVE_JOB and job.is_continuous:
                     self._membership(job, thing, now)
+
+    def forget_thing(self, thing: str) -> None:
+        """A thing was deleted: what it had not ended is REMOVED, of every job."""
+        now = self._now()
+        with self._store.transaction():
+            for job in list(self._jobs.jobs()):
+                if job.status == _LIVE_JOB and self._jobs.drop_waiting(job.job_id, thing):
+                    self._roll(job, now)
+            for execution in list(self._jobs.executions_of(thing)):
+                if execution.is_live:
+                    self._move(execution, Event.REMOVED, now)
 
     def _membership(self, job: Job, thing: str, now: float) -> None:
         is_target = thing in self._things(job)
