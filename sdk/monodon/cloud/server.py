@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from monodon.cloud.background import background
 from monodon.errors import NetworkError
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -79,14 +80,11 @@ async def serving(application: Application, listener: socket.socket, context: ss
         timeout_graceful_shutdown=_GRACE_S,
     )
     server = _Server(config)
-    async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(server.serve(sockets=[listener]), name="cloud http")
-        started = tasks.create_task(server.has_started.wait(), name="cloud http start")
-        await asyncio.wait({running, started}, return_when=asyncio.FIRST_COMPLETED)
+    async with background(server.serve(sockets=[listener]), "cloud http") as running:
+        await server.has_started.wait()
         try:
             yield
         finally:
-            started.cancel()
             for connection in list(waiting):
                 connection.close()
             server.stop()

@@ -112,7 +112,7 @@ class Store:
         Raises:
             StateError: the folder holds something else, state of another format, or a damaged state.
         """
-        _claim(folder)
+        claim(folder)
         (folder / BLOBS).mkdir(mode=0o700, exist_ok=True)
         try:
             connection = sqlite3.connect(folder / DATABASE, isolation_level=None, check_same_thread=False)
@@ -213,8 +213,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _claim(folder: Path) -> None:
-    """Check the folder's mark, or put one into a folder that is new."""
+def claim(folder: Path) -> None:
+    """Check the folder's mark, or put one into a folder that is new, and touch nothing else.
+
+    Raises:
+        StateError: the folder holds something else, or state of another format.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         mark = folder / MARK

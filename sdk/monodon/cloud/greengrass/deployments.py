@@ -306,7 +306,7 @@ class Deployments:
         raise not_found("THING" if thing is not None else "THING_GROUP", arn)
 
     def _listed(self, request: Request, after: str | None, latest_only: bool) -> Iterator[tuple[str, dict[str, Json]]]:
-        for key, _ in self._order.items(after=after):
+        for key in self._order.keys(after=after):
             deployment_id = key.partition("/")[2]
             record = self._table.get(deployment_id)
             if record is None or (latest_only and not record["is_latest"]):

@@ -51,6 +51,10 @@ class Registry:
             raise ServiceError("ResourceNotFoundException", f"Thing {name} cannot be found.", status=404)
         return record
 
+    def has_thing(self, name: str) -> bool:
+        """Whether there is a thing of that name."""
+        return self.things.get(name) is not None
+
     def group(self, name: str) -> dict[str, Json]:
         """Return a group's record.
 

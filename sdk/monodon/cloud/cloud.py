@@ -1,0 +1,371 @@
+"""The embedded cloud: its parts built, given what each needs, started and stopped together."""
+
+import asyncio
+import fcntl
+import ipaddress
+import json
+import logging
+import os
+import secrets
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from monodon import __version__
+from monodon.cloud.background import background
+from monodon.cloud.broker.identity import Identity
+from monodon.cloud.broker.server import ALPN, Broker
+from monodon.cloud.certificates import HTTP_PROTOCOLS, CertificateAuthority
+from monodon.cloud.dataplane import DataPlane
+from monodon.cloud.gateway import Gateway
+from monodon.cloud.greengrass import (
+    Account,
+    Candidates,
+    ClientTokens,
+    Components,
+    CoreDevices,
+    Deployments,
+    Limits,
+    Tags,
+)
+from monodon.cloud.greengrass.deployments import SHADOW
+from monodon.cloud.greengrass.effective import Effective
+from monodon.cloud.iam import Iam
+from monodon.cloud.iot import JobOperations, Registry, Security, Things
+from monodon.cloud.iot_data import SHADOW_TOPICS, IotData
+from monodon.cloud.jobs import Jobs
+from monodon.cloud.presign import presign_get
+from monodon.cloud.s3 import Buckets, MultipartUploads, Objects, Records
+from monodon.cloud.server import bind, serving
+from monodon.cloud.store import LOCK, READY, Store, claim, write_whole
+from monodon.cloud.sts import Sts
+from monodon.core.json import Json
+from monodon.core.names import partition_of
+from monodon.core.shadow import Shadow
+from monodon.errors import NetworkError, StateError
+
+log = logging.getLogger(__name__)
+
+DEFAULT_REGION = "us-east-1"
+DEFAULT_ACCOUNT = "123456789012"
+_HEALTH_TOPICS = "$aws/things/+/greengrassv2/health/json"
+_JOB_TOPICS = "$aws/things/+/jobs/#"
+_TICK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """Where a running cloud is reached; ``ready.json`` in its state folder says the same."""
+
+    pid: int
+    version: str
+    endpoint: str
+    https_endpoint: str
+    mqtt_host: str
+    mqtt_port: int
+    ca_file: str
+    region: str
+    account: str
+
+
+class Cloud:
+    """One embedded cloud on one state folder.
+
+    Args:
+        folder: the state folder; made if it is new.
+        host: an address of this machine's loopback.
+        port: for HTTP and HTTPS; 0 picks one.
+        mqtt_port: for MQTT; 0 picks one.
+        region: None is the state's own, or us-east-1.
+        now: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        mqtt_port: int = 0,
+        region: str | None = None,
+        account: str = DEFAULT_ACCOUNT,
+        now: Callable[[], float] = time.time,
+        limits: Limits | None = None,
+    ) -> None:
+        self._folder = folder.absolute()
+        self._host = host
+        self._port = port
+        self._mqtt_port = mqtt_port
+        self._region = region
+        self._account = account
+        self._now = now
+        self._limits = limits or Limits()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Ready]:
+        """Run until left.
+
+        Raises:
+            StateError: the folder is another cloud's, of another version, or damaged.
+            NetworkError: a port is taken, or the host is not loopback.
+        """
+        _check_loopback(self._host)
+        claim(self._folder)
+        with _locked(self._folder), Store.open(self._folder) as store:
+            region, account = self._place(store)
+            authority = CertificateAuthority.open(self._folder, host=self._host)
+            parts = _Parts(store, authority, region=region, account=account, now=self._now, limits=self._limits)
+            listener = bind(self._host, self._port)
+            port: int = listener.getsockname()[1]
+            https = authority.server_context(client_certificate=ssl.CERT_OPTIONAL, protocols=HTTP_PROTOCOLS)
+            mqtts = authority.server_context(client_certificate=ssl.CERT_REQUIRED, protocols=ALPN)
+            async with (
+                serving(parts.gateway, listener, https),
+                parts.broker.listen(self._host, self._mqtt_port, mqtts) as mqtt_port,
+                parts.ticking(),
+            ):
+                parts.endpoints = _endpoints(port)
+                parts.components.resume()
+                ready = self._ready(port, mqtt_port, authority, region, account)
+                path = self._folder / READY
+                write_whole(path, json.dumps(asdict(ready), indent=2).encode() + b"\n", mode=0o644)
+                log.info("the cloud is ready at %s and %s", ready.endpoint, ready.https_endpoint)
+                try:
+                    yield ready
+                finally:
+                    path.unlink(missing_ok=True)
+
+    def _ready(self, port: int, mqtt_port: int, authority: CertificateAuthority, region: str, account: str) -> Ready:
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return Ready(
+            pid=os.getpid(),
+            version=__version__,
+            endpoint=f"http://{host}:{port}",
+            https_endpoint=f"https://localhost:{port}",
+            mqtt_host="localhost",
+            mqtt_port=mqtt_port,
+            ca_file=str(authority.ca_file),
+            region=region,
+            account=account,
+        )
+
+    def _place(self, store: Store) -> tuple[str, str]:
+        """Region and account, which ARNs on the disk already have."""
+        table = store.table("cloud")
+        kept = table.get("place")
+        if kept is None:
+            kept = {"region": self._region or DEFAULT_REGION, "account": self._account}
+            table.put("place", kept)
+        if self._region is not None and self._region != kept["region"]:
+            raise StateError(
+                f"the state in {self._folder} is of region {kept['region']}, not {self._region}",
+                hint="leave the region out, or use another state folder",
+            )
+        return kept["region"], kept["account"]
+
+
+class _Parts:
+    """The backends, and who tells whom."""
+
+    def __init__(
+        self,
+        store: Store,
+        authority: CertificateAuthority,
+        *,
+        region: str,
+        account: str,
+        now: Callable[[], float],
+        limits: Limits,
+    ) -> None:
+        self.endpoints: Mapping[str, str] = {}
+        self._now = now
+        self._region = region
+        registry = Registry(store, region=region, account=account, now=now)
+        security = Security(registry, authority, lambda: self.endpoints)
+        self.broker = Broker(store=store, authenticate=security.authenticate, authorise=security.authorise, now=now)
+        self._jobs = Jobs(
+            store=store,
+            broker_publish=self.broker.publish,
+            group_members=registry.members_of_arn,
+            on_execution=lambda execution: deployments.on_execution(execution),
+            on_job=lambda job_id, status: deployments.on_job(job_id, status),
+            now=now,
+            region=region,
+            account=account,
+        )
+        self._iot_data = IotData(store=store, broker=self.broker, now=now, thing_exists=registry.has_thing)
+        tokens = ClientTokens(store, now=now)
+        effective = Effective(store, now=now)
+        records = Records(store, region=region, now=now)
+        tags = Tags(
+            store,
+            exists=lambda arn: self.components.has(arn) or deployments.has(arn) or core_devices.has(arn),
+            limits=limits,
+        )
+        self.components = Components(
+            store,
+            region=region,
+            account=account,
+            now=now,
+            tokens=tokens,
+            tags=tags,
+            find_object=records.find,
+            presign=self._presign,
+            schedule=_soon,
+            limits=limits,
+        )
+        candidates = Candidates(self.components, region=region)
+        deployments = Deployments(
+            store,
+            registry=registry,
+            tokens=tokens,
+            tags=tags,
+            effective=effective,
+            jobs=self._jobs,
+            update_shadow=self._update_shadow,
+            limits=limits,
+        )
+        core_devices = CoreDevices(
+            store,
+            now=now,
+            arn_prefix=f"arn:{partition_of(region)}:greengrass:{region}:{account}:coreDevices:",
+            effective=effective,
+            describe_deployment=deployments.describe,
+            limits=limits,
+        )
+        self._deployments, self._core_devices, self._registry = deployments, core_devices, registry
+        sts = Sts(store, now=now)
+        self.gateway = Gateway(
+            store=store,
+            region=region,
+            account=account,
+            now=now,
+            device_api=DataPlane(
+                store=store,
+                registry=registry,
+                security=security,
+                issuer=sts,
+                backends=[candidates, self.components],
+            ),
+            backends={
+                "greengrass": [
+                    self.components,
+                    candidates,
+                    deployments,
+                    core_devices,
+                    tags,
+                    Account(store, now=now, thing_exists=registry.has_thing, limits=limits),
+                ],
+                "iot": [Things(registry), security, JobOperations(registry, self._jobs)],
+                "iotdata": [self._iot_data],
+                "iot-jobs-data": [self._jobs],
+                "s3": [Buckets(records), Objects(records), MultipartUploads(records)],
+                "sts": [sts],
+                "iam": [Iam(store, account=account, now=now)],
+            },
+        )
+        registry.on_membership_change(self._membership_changed)
+        self._iot_data.watch(self._shadow_changed)
+        self.broker.reserve(_JOB_TOPICS, self._jobs.handle)
+        self.broker.reserve(SHADOW_TOPICS, self._iot_data.handle)
+        self.broker.reserve(_HEALTH_TOPICS, self._health)
+
+    @asynccontextmanager
+    async def ticking(self) -> AsyncIterator[None]:
+        """Let rollouts and time-outs go on."""
+
+        async def tick() -> None:
+            while True:
+                await asyncio.sleep(_TICK_S)
+                try:
+                    self._jobs.tick(self._now())
+                except Exception:
+                    log.exception("a tick of the jobs failed")
+
+        async with background(tick(), "cloud jobs"):
+            yield
+
+    def _membership_changed(self, thing: str) -> None:
+        if self._registry.things.get(thing) is None:
+            self._iot_data.forget_thing(thing)
+        self._jobs.membership_changed(thing)
+
+    def _shadow_changed(self, thing: str, name: str | None, shadow: Shadow) -> None:
+        if name == SHADOW:
+            self._deployments.on_shadow(thing, shadow.reported.state)
+
+    def _health(self, identity: Identity, topic: str, payload: bytes) -> None:
+        self._core_devices.on_health(topic.split("/")[2], payload)
+
+    def _update_shadow(self, thing: str, name: str, desired: Mapping[str, Json]) -> None:
+        self._iot_data.update_shadow(thing, name, desired)
+
+    def _presign(self, endpoint: str, bucket: str, key: str, lasts_s: int) -> str:
+        return presign_get(
+            endpoint=endpoint,
+            bucket=bucket,
+            key=key,
+            region=self._region,
+            access_key="MONODONCLOUD",
+            secret_key=_SECRET,
+            now=self._now(),
+            lasts_s=lasts_s,
+        )
+
+
+#: URLs are signed for form's sake: on loopback any credentials do.
+_SECRET = secrets.token_urlsafe(30)
+
+
+def _soon(work: Callable[[], None]) -> None:
+    """Do ``work`` when the answer that asked for it is on its way."""
+    asyncio.get_running_loop().call_soon(work)
+
+
+def _endpoints(port: int) -> dict[str, str]:
+    """What DescribeEndpoint answers; MQTT's host has a port of its own, and clients name it apart."""
+    return {
+        "iot:Data": "localhost",
+        "iot:Data-ATS": "localhost",
+        "iot:CredentialProvider": f"localhost:{port}",
+        "iot:Jobs": f"localhost:{port}",
+    }
+
+
+def _check_loopback(host: str) -> None:
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise NetworkError(
+            f"the embedded cloud takes any credentials, so it does not listen on {host}",
+            hint="use 127.0.0.1 or ::1, and a tunnel to reach it from elsewhere",
+        )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process alone.
+
+    Raises:
+        StateError: another cloud has it.
+    """
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+            raise StateError(
+                f"the state in {folder} is in use by another cloud (process {owner})",
+                hint="stop that one, or choose another folder with --state",
+            ) from error
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
