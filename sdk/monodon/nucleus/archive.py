@@ -4,8 +4,10 @@ As on AWS's device the mode bits in the zip mean nothing and a symbolic link bec
 One that points out of the folder is refused all the same: whoever packed it meant something that cannot work.
 """
 
+import lzma
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -20,6 +22,18 @@ _MAX_LINK_BYTES = 4096
 _CHUNK_BYTES = 1 << 20
 
 FOLDER_MODE = 0o755
+
+#: What `zipfile` raises for bytes that are no zip, or one of a kind it does not know.
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
 
 
 def unpack(archive: Path, folder: Path, *, file_mode: int, max_bytes: int) -> None:
@@ -40,7 +54,7 @@ def unpack(archive: Path, folder: Path, *, file_mode: int, max_bytes: int) -> No
             folder.chmod(FOLDER_MODE)
             for path, entry in entries:
                 _write(opened, entry, folder, path, file_mode)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except DAMAGED as error:
         raise _refused(archive.name, f"is not a usable zip: {error}") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise _refused(archive.name, f"has a file where it has a folder too: {error.filename}") from error
@@ -54,7 +68,7 @@ def holds(archive: Path, folder: Path) -> bool:
                 entry.is_dir() or _size(folder / PurePosixPath(entry.filename)) == entry.file_size
                 for entry in opened.infolist()
             )
-    except (zipfile.BadZipFile, OSError, NotImplementedError):
+    except (OSError, *DAMAGED):
         return False
 
 

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,7 @@ class Artifacts:
         self._files = packages / "artifacts"
         self._unarchived = packages / "artifacts-unarchived"
         self._limit = asyncio.Semaphore(_SIDE_BY_SIDE)
+        self._unpacking: dict[Path, threading.Lock] = {}
         #: What was found right, by inode, size and time, so that it is not read again each time.
         self._verified: dict[Path, tuple[int, int, int]] = {}
         for folder in (self._files, self._unarchived):
@@ -118,7 +120,7 @@ class Artifacts:
                 await self._download(recipe, artifact, download, arn, path)
             await asyncio.to_thread(_set_mode, path, _mode(artifact))
             if artifact.unarchive is Unarchive.ZIP:
-                is_new |= await asyncio.to_thread(self._unpack, recipe, artifact, path)
+                is_new |= await asyncio.to_thread(self._unpack_alone, recipe, artifact, path)
         except OSError as error:
             doing = f"could not store artifact {name} of {recipe.name} {recipe.version}"
             raise disk.disk_error(error, doing, "IO_WRITE_ERROR") from error
@@ -215,6 +217,11 @@ class Artifacts:
         stamp = _stamp(path)
         assert stamp is not None
         self._verified[path] = stamp
+
+    def _unpack_alone(self, recipe: Recipe, artifact: Artifact, path: Path) -> bool:
+        """Unpack once no other thread does the same: one that a cancelled deployment left goes on to its end."""
+        with self._unpacking.setdefault(path, threading.Lock()):
+            return self._unpack(recipe, artifact, path)
 
     def _unpack(self, recipe: Recipe, artifact: Artifact, path: Path) -> bool:
         """Unpack beside the place and move the whole folder there, unless it came from this very file."""

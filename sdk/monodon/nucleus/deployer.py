@@ -19,19 +19,17 @@ notes 5.3 and 5.6 to 5.9.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monodon.core.configuration import changed_paths
 from monodon.core.deployment import (
     CANCELED,
     LARGE_CONFIGURATION,
     SUCCEEDED,
     Deployment,
     DetailedStatus,
-    FailureHandling,
     Outcome,
     Status,
     UpdateAction,
@@ -39,18 +37,18 @@ from monodon.core.deployment import (
     rejection,
 )
 from monodon.core.json import Json
-from monodon.core.lifecycle import State
 from monodon.core.names import ComponentName
-from monodon.core.plan import Change, Installed, Step, Target, compare, dependency_order, plan
+from monodon.core.plan import Change, Target, compare, dependency_order
 from monodon.core.target import Device, new_bootstraps, validated_changes
 from monodon.errors import DeploymentError, MonodonError, StateError
-from monodon.nucleus.notes import Ending, Note, Phase, Versions, fingerprint
+from monodon.nucleus.application import Application, Move, complain
+from monodon.nucleus.notes import Ending, Note, Phase, Versions
 from monodon.nucleus.preparation import Preparation, Prepared
 from monodon.nucleus.queue import DeploymentQueue, Entry
 from monodon.nucleus.side_by_side import first
 from monodon.nucleus.state import DeviceState
 from monodon.nucleus.store import Store
-from monodon.nucleus.transition import Supervisor, Transition
+from monodon.nucleus.transition import Supervisor
 from monodon.nucleus.uplink.protocol import Arrival, Channel, DeploymentArrived, Uplink
 
 _log = logging.getLogger(__name__)
@@ -97,15 +95,6 @@ class Progress:
     unchanged_roots: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Move:
-    """A switch of the installed set that is on disk and has still to be carried out."""
-
-    goal: Target
-    leaving: Target
-    steps: tuple[Step, ...]
-
-
 class Deployer:
     """Carries out deployments one after another until `run` is cancelled."""
 
@@ -136,7 +125,7 @@ class Deployer:
         """
         self._state, self._store, self._supervisor, self._uplink = state, store, supervisor, uplink
         self._report, self._hooks, self._now_ms, self._at = report, hooks, now_ms, at
-        self._settle_timeout_s = settle_timeout_s
+        self._application = Application(state=state, supervisor=supervisor, settle_timeout_s=settle_timeout_s, at=at)
         self._preparation = Preparation(
             state=state,
             store=store,
@@ -161,6 +150,8 @@ class Deployer:
         self._current = None if self._open is None else self._open.entry
         self._preparing: asyncio.Task[Prepared] | None = None
         self._canceled: set[str] = set()
+        #: Deployments that components were asked about, and are told the end of.
+        self._notified: set[str] = set()
         self._progress: dict[str, Progress] = {}
 
     # What others ask
@@ -249,7 +240,6 @@ class Deployer:
             await self._end(entry, Ending(outcome=rejection(cause, "REJECTED_STALE_DEPLOYMENT")))
             return
         _log.info("deployment %s of %s begins", deployment.deployment_id, deployment.target)
-        prepared: Prepared | None = None
         try:
             self._state.begin(Note(phase=Phase.PREPARING, entry=entry).to_record())
             self._at("deployment begun")
@@ -260,11 +250,11 @@ class Deployer:
                 return
             note, move = self._switch_to_new(entry, prepared)
         except Exception as error:
-            _complain(error, deployment, "it changed nothing")
+            complain(error, deployment, "it changed nothing")
             outcome = failure(error, _no_change(error), is_local=deployment.is_local)
-            await self._end(entry, Ending(outcome=outcome, tried=() if prepared is None else prepared.versions))
+            await self._end(entry, Ending(outcome=outcome, tried=self._preparation.tried))
             return
-        await self._apply(note, move)
+        await self._end(entry, await self._application.apply(note, move))
 
     async def _prepare_cancellably(self, entry: Entry) -> Prepared | None:
         """Do all that leaves the components alone; None if the deployment was cancelled meanwhile."""
@@ -314,6 +304,7 @@ class Deployer:
         policy = deployment.update_policy
         if policy.action is not UpdateAction.NOTIFY_COMPONENTS:
             return
+        self._notified.add(deployment.deployment_id)
         while (recheck_s := await self._hooks.ask_update(deployment.deployment_id, policy.timeout_s)) > 0:
             _log.info("deployment %s is deferred by %.1f s", deployment.deployment_id, recheck_s)
             await asyncio.sleep(recheck_s)
@@ -331,7 +322,7 @@ class Deployer:
 
     # Applying
 
-    def _switch_to_new(self, entry: Entry, prepared: Prepared) -> tuple[Note, _Move]:
+    def _switch_to_new(self, entry: Entry, prepared: Prepared) -> tuple[Note, Move]:
         """Make the new set the installed one, on disk, built on the configuration of this very moment."""
         goal = self._preparation.build(prepared).target
         deployment, before = prepared.deployment, dict(self._state.installed)
@@ -350,101 +341,16 @@ class Deployer:
             entry=entry,
             goal=goal,
             before=before,
-            broken=self._broken(),
+            broken=self._application.broken(),
             ending=Ending(
                 outcome=SUCCEEDED,
                 roots={deployment.target: prepared.roots[deployment.target], **dict.fromkeys(prepared.left)},
                 last={deployment.target: last},
-                tried=prepared.versions,
+                tried=self._preparation.tried,
                 unchanged_roots=tuple(unchanged),
             ),
         )
-        return note, self._switch(note, reinstall=note.broken | prepared.changed)
-
-    def _switch(self, note: Note, *, reinstall: Collection[ComponentName]) -> _Move:
-        """Write the note and replace the installed set, without a pause between; nothing is carried out yet.
-
-        Components that leave stay installed until the others have settled.
-        """
-        live = dict(self._state.installed)
-        leaving = {name: installed for name, installed in live.items() if name not in note.goal}
-        self._state.begin(replace(note, origin=fingerprint(live)).to_record())
-        self._at(f"{note.phase} noted")
-        self._state.replace_installed({**note.goal, **leaving})
-        self._at(f"{note.phase} switched")
-        return _Move(goal=note.goal, leaving=leaving, steps=plan(live, note.goal, reinstall))
-
-    async def _carry_out(
-        self, move: _Move, *, ignoring: Collection[ComponentName] = (), everything: bool = False
-    ) -> None:
-        transition = Transition(supervisor=self._supervisor, timeout_s=self._settle_timeout_s, at=self._at)
-        touched = transition.begin(move.steps)
-        await transition.settle(move.goal, move.goal if everything else touched, ignoring=ignoring)
-        self._at("settled")
-        await transition.finish()
-        self._state.remove_installed(*move.leaving)
-
-    async def _apply(self, note: Note, move: _Move, *, everything: bool = False) -> None:
-        """Carry out the move to the new set and end the deployment, one way or the other."""
-        assert note.ending is not None
-        deployment = note.entry.deployment
-        try:
-            await self._carry_out(move, everything=everything)
-        except Exception as error:
-            _complain(error, deployment, f"failed, {deployment.on_failure}")
-            if deployment.on_failure is FailureHandling.ROLLBACK:
-                await self._roll_back(note, error)
-                return
-            outcome = failure(error, DetailedStatus.FAILED_ROLLBACK_NOT_REQUESTED, is_local=deployment.is_local)
-            await self._end(note.entry, replace(note.ending, outcome=outcome))
-            return
-        await self._end(note.entry, note.ending)
-
-    async def _roll_back(self, note: Note, error: Exception) -> None:
-        """Go back to the former set, its configuration included."""
-        assert note.ending is not None
-        is_local = note.entry.deployment.is_local
-        outcome = failure(error, DetailedStatus.FAILED_ROLLBACK_COMPLETE, is_local=is_local)
-        back = Note(
-            phase=Phase.ROLLING_BACK,
-            entry=note.entry,
-            goal=_restored(note.before, note.goal, self._state.installed),
-            broken=note.broken,
-            ending=Ending(outcome=outcome, tried=note.ending.tried),
-        )
-        try:
-            move = self._switch(back, reinstall=self._broken())
-        except Exception as second:
-            await self._end_stuck(back, second)
-            return
-        await self._settle_back(back, move)
-
-    async def _settle_back(self, note: Note, move: _Move, *, everything: bool = False) -> None:
-        assert note.ending is not None
-        try:
-            await self._carry_out(move, ignoring=note.broken, everything=everything)
-        except Exception as error:
-            await self._end_stuck(note, error)
-            return
-        await self._end(note.entry, note.ending)
-
-    async def _end_stuck(self, note: Note, error: Exception) -> None:
-        """End a deployment that failed and could not be rolled back either."""
-        assert note.ending is not None
-        _complain(error, note.entry.deployment, "rolling back failed too")
-        second = failure(error, DetailedStatus.FAILED_UNABLE_TO_ROLLBACK)
-        outcome = replace(
-            note.ending.outcome,
-            detailed=DetailedStatus.FAILED_UNABLE_TO_ROLLBACK,
-            cause=f"{note.ending.outcome.cause}. Rolling back failed too: {second.cause}",
-            error_stack=tuple(dict.fromkeys((*note.ending.outcome.error_stack, *second.error_stack))),
-            error_types=tuple(dict.fromkeys((*note.ending.outcome.error_types, *second.error_types))),
-        )
-        await self._end(note.entry, replace(note.ending, outcome=outcome))
-
-    def _broken(self) -> frozenset[ComponentName]:
-        statuses = self._supervisor.statuses()
-        return frozenset(name for name, status in statuses.items() if status.state is State.BROKEN)
+        return note, self._application.switch(note, reinstall=note.broken | prepared.changed)
 
     async def _recover(self, note: Note) -> None:
         """Finish what a nucleus that was killed, or stopped, had begun."""
@@ -461,20 +367,8 @@ class Deployer:
         elif note.phase is Phase.REPORTING:
             assert note.ending is not None
             await self._end(entry, note.ending)
-        elif note.phase is Phase.APPLYING:
-            await self._apply(note, self._resumed(note), everything=True)
         else:
-            await self._settle_back(note, self._resumed(note), everything=True)
-
-    def _resumed(self, note: Note) -> _Move:
-        """The rest of the way from where the device is; the switch itself is made if it was not yet on disk."""
-        live = dict(self._state.installed)
-        if fingerprint(live) == note.origin:
-            return self._switch(note, reinstall=())
-        # What components wrote into their configuration since then stays.
-        goal = {name: live.get(name, installed) for name, installed in note.goal.items()}
-        leaving = {name: installed for name, installed in live.items() if name not in goal}
-        return _Move(goal=goal, leaving=leaving, steps=plan(live, goal))
+            await self._end(entry, await self._application.resume(note))
 
     # Ending
 
@@ -495,7 +389,9 @@ class Deployer:
         self._at("committed")
         _log.info("deployment %s: %s %s", entry.deployment_id, outcome.status, outcome.detailed or "")
         await self._tell_listeners(entry, outcome.status, outcome, ending.unchanged_roots)
-        await self._hooks.updated(entry.deployment_id)
+        if entry.deployment_id in self._notified:
+            self._notified.discard(entry.deployment_id)
+            await self._hooks.updated(entry.deployment_id)
         if outcome.status in (Status.SUCCEEDED, Status.FAILED):
             await self._clean(() if outcome.has_succeeded else ending.tried)
 
@@ -545,26 +441,6 @@ class Deployer:
         return progress
 
 
-def _restored(before: Target, goal: Target, live: Target) -> Target:
-    """The former set; a component that the deployment did not configure keeps what was written to it since."""
-    restored: dict[ComponentName, Installed] = {}
-    for name, former in before.items():
-        tried, now = goal.get(name), live.get(name)
-        is_untouched = (
-            tried is not None and now is not None and not changed_paths(former.configuration, tried.configuration)
-        )
-        restored[name] = replace(former, configuration=now.configuration) if now and is_untouched else former
-    return restored
-
-
 def _no_change(error: Exception) -> DetailedStatus | None:
     """What AWS's device did not foresee (rule I4 among it) has no detailed status."""
     return DetailedStatus.FAILED_NO_STATE_CHANGE if isinstance(error, MonodonError) else None
-
-
-def _complain(error: Exception, deployment: Deployment, what: str) -> None:
-    """Log a failure once: an expected one in a line, anything else with its trace."""
-    if isinstance(error, MonodonError):
-        _log.error("deployment %s: %s: %s", deployment.deployment_id, what, error)
-    else:
-        _log.error("deployment %s: %s", deployment.deployment_id, what, exc_info=error)

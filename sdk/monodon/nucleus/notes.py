@@ -11,6 +11,7 @@ from monodon.core.json import Json
 from monodon.core.names import ComponentName
 from monodon.core.plan import Installed, Target
 from monodon.core.semver import Version
+from monodon.errors import MonodonError, StateError
 from monodon.nucleus.queue import Entry
 from monodon.nucleus.uplink.protocol import DeploymentArrived
 
@@ -95,7 +96,21 @@ class Note:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Json]) -> "Note":
-        """Read what ``to_record`` wrote."""
+        """Read what ``to_record`` wrote.
+
+        Raises:
+            StateError: it is not such a record.
+        """
+        try:
+            return cls._from_record(record)
+        except (KeyError, TypeError, ValueError, AttributeError, MonodonError) as error:
+            raise StateError(
+                f"what the journal says of the deployment under way cannot be read: {error!r}",
+                hint="start the version of Monodon that wrote it once more, or begin with a new --root",
+            ) from error
+
+    @classmethod
+    def _from_record(cls, record: Mapping[str, Json]) -> "Note":
         deployment, arrival, ending = from_record(record["deployment"]), record["arrival"], record["ending"]
         return cls(
             phase=Phase(record["phase"]),

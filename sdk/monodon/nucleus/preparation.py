@@ -49,11 +49,6 @@ class Prepared:
     left: tuple[str, ...] = ()
     changed: frozenset[ComponentName] = frozenset()
 
-    @property
-    def versions(self) -> tuple[tuple[ComponentName, Version], ...]:
-        """Every component version that was brought."""
-        return tuple((name, recipe.version) for name, recipe in self.recipes.items())
-
 
 @dataclass(slots=True, kw_only=True)
 class Preparation:
@@ -72,6 +67,8 @@ class Preparation:
     region: str | None = None
     at: Callable[[str], None] = lambda point: None
     first_pause_s: float = FIRST_PAUSE_S
+    #: What the last resolution chose, fetched or not.
+    tried: tuple[tuple[ComponentName, Version], ...] = ()
     _refusals: dict[ComponentName, DeploymentError] = field(default_factory=dict)
 
     async def prepare(self, deployment: Deployment) -> Prepared:
@@ -80,6 +77,7 @@ class Preparation:
         Raises:
             DeploymentError: no set of versions fits, or something of it cannot be had.
         """
+        self.tried = ()
         copied = await self._copy_local(deployment)
         deployment = self._with_roots(deployment)
         targets = self.state.targets()
@@ -90,6 +88,7 @@ class Preparation:
             if target != deployment.target and target not in left
         }
         resolution = await self._resolve(deployment, others)
+        self.tried = tuple((name, recipe.version) for name, recipe in resolution.recipes.items())
         manifests = choose_manifests(resolution.recipes, self.device.platform)
         self.at("deployment resolved")
         fetched = await self._fetch(resolution, manifests)

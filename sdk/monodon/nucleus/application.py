@@ -1,0 +1,168 @@
+"""Applying a deployment: switch the installed set on disk, carry the move out, and go back if it fails.
+
+Each part gives the `Ending` that is to be reported. Nothing here can be cancelled but by the nucleus's own end, after
+which `Application.resume` goes on from the note in the journal.
+
+Source: Greengrass nucleus, ``deployment/DeploymentConfigMerger.java``; device notes 5.6, 5.7 and 5.9.
+"""
+
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+
+from monodon.core.configuration import changed_paths
+from monodon.core.deployment import Deployment, DetailedStatus, FailureHandling, failure
+from monodon.core.lifecycle import State
+from monodon.core.names import ComponentName
+from monodon.core.plan import Installed, Step, Target, plan
+from monodon.errors import MonodonError
+from monodon.nucleus.notes import Ending, Note, Phase, fingerprint
+from monodon.nucleus.state import DeviceState
+from monodon.nucleus.transition import Supervisor, Transition
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A switch of the installed set that is on disk and has still to be carried out."""
+
+    goal: Target
+    leaving: Target
+    steps: tuple[Step, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class Application:
+    """The part of a deployment that touches running components.
+
+    Args:
+        settle_timeout_s: how long components may take to settle; None waits without end, as AWS does.
+    """
+
+    state: DeviceState
+    supervisor: Supervisor
+    settle_timeout_s: float | None = None
+    at: Callable[[str], None] = lambda point: None
+
+    def switch(self, note: Note, *, reinstall: Collection[ComponentName] = ()) -> Move:
+        """Write the note and replace the installed set, without a pause between; nothing is carried out yet.
+
+        Components that leave stay installed until the others have settled.
+
+        Raises:
+            StateError: the disk refuses it; the installed set is as it was.
+        """
+        live = dict(self.state.installed)
+        leaving = {name: installed for name, installed in live.items() if name not in note.goal}
+        self.state.begin(replace(note, origin=fingerprint(live)).to_record())
+        self.at(f"{note.phase} noted")
+        self.state.replace_installed({**note.goal, **leaving})
+        self.at(f"{note.phase} switched")
+        return Move(goal=note.goal, leaving=leaving, steps=plan(live, note.goal, reinstall))
+
+    async def apply(self, note: Note, move: Move, *, everything: bool = False) -> Ending:
+        """Carry out the move to the new set, or go back; return how the deployment ends.
+
+        Args:
+            everything: wait for all of the goal, not only for what the steps touch: after a restart all start anew.
+        """
+        assert note.ending is not None
+        deployment = note.entry.deployment
+        try:
+            await self._carry_out(move, everything=everything)
+        except Exception as error:
+            complain(error, deployment, f"failed, {deployment.on_failure}")
+            if deployment.on_failure is FailureHandling.ROLLBACK:
+                return await self._roll_back(note, error)
+            outcome = failure(error, DetailedStatus.FAILED_ROLLBACK_NOT_REQUESTED, is_local=deployment.is_local)
+            return replace(note.ending, outcome=outcome)
+        return note.ending
+
+    async def resume(self, note: Note) -> Ending:
+        """Go on with a move that a nucleus that was killed, or stopped, had noted."""
+        move = self._rest(note)
+        if note.phase is Phase.APPLYING:
+            return await self.apply(note, move, everything=True)
+        return await self._settle_back(note, move, everything=True)
+
+    def broken(self) -> frozenset[ComponentName]:
+        """The components that are BROKEN now."""
+        statuses = self.supervisor.statuses()
+        return frozenset(name for name, status in statuses.items() if status.state is State.BROKEN)
+
+    def _rest(self, note: Note) -> Move:
+        """The rest of the way from where the device is; the switch itself is made if it was not yet on disk."""
+        live = dict(self.state.installed)
+        if fingerprint(live) == note.origin:
+            return self.switch(note)
+        # What components wrote into their configuration since then stays.
+        goal = {name: live.get(name, installed) for name, installed in note.goal.items()}
+        leaving = {name: installed for name, installed in live.items() if name not in goal}
+        return Move(goal=goal, leaving=leaving, steps=plan(live, goal))
+
+    async def _carry_out(self, move: Move, *, ignoring: Collection[ComponentName] = (), everything: bool) -> None:
+        transition = Transition(supervisor=self.supervisor, timeout_s=self.settle_timeout_s, at=self.at)
+        touched = transition.begin(move.steps)
+        await transition.settle(move.goal, move.goal if everything else touched, ignoring=ignoring)
+        self.at("settled")
+        await transition.finish()
+        self.state.remove_installed(*move.leaving)
+
+    async def _roll_back(self, note: Note, error: Exception) -> Ending:
+        """Go back to the former set, its configuration included."""
+        assert note.ending is not None
+        outcome = failure(error, DetailedStatus.FAILED_ROLLBACK_COMPLETE, is_local=note.entry.deployment.is_local)
+        back = Note(
+            phase=Phase.ROLLING_BACK,
+            entry=note.entry,
+            goal=_restored(note.before, note.goal, self.state.installed),
+            broken=note.broken,
+            ending=Ending(outcome=outcome, tried=note.ending.tried),
+        )
+        try:
+            move = self.switch(back, reinstall=self.broken())
+        except Exception as second:
+            return _stuck(back, second)
+        return await self._settle_back(back, move)
+
+    async def _settle_back(self, note: Note, move: Move, *, everything: bool = False) -> Ending:
+        assert note.ending is not None
+        try:
+            await self._carry_out(move, ignoring=note.broken, everything=everything)
+        except Exception as error:
+            return _stuck(note, error)
+        return note.ending
+
+
+def _stuck(note: Note, error: Exception) -> Ending:
+    """The end of a deployment that failed and could not be rolled back either."""
+    assert note.ending is not None
+    complain(error, note.entry.deployment, "rolling back failed too")
+    first, second = note.ending.outcome, failure(error, DetailedStatus.FAILED_UNABLE_TO_ROLLBACK)
+    outcome = replace(
+        first,
+        detailed=DetailedStatus.FAILED_UNABLE_TO_ROLLBACK,
+        cause=f"{first.cause}. Rolling back failed too: {second.cause}",
+        error_stack=tuple(dict.fromkeys((*first.error_stack, *second.error_stack))),
+        error_types=tuple(dict.fromkeys((*first.error_types, *second.error_types))),
+    )
+    return replace(note.ending, outcome=outcome)
+
+
+def _restored(before: Target, goal: Target, live: Target) -> Target:
+    """The former set; a component that the deployment did not configure keeps what was written to it since."""
+    restored: dict[ComponentName, Installed] = {}
+    for name, former in before.items():
+        tried, now = goal.get(name), live.get(name)
+        is_untouched = tried is not None and not changed_paths(former.configuration, tried.configuration)
+        restored[name] = replace(former, configuration=now.configuration) if now and is_untouched else former
+    return restored
+
+
+def complain(error: Exception, deployment: Deployment, what: str) -> None:
+    """Log a failure once: an expected one in a line, anything else with its trace."""
+    if isinstance(error, MonodonError):
+        _log.error("deployment %s: %s: %s", deployment.deployment_id, what, error)
+    else:
+        _log.error("deployment %s: %s", deployment.deployment_id, what, exc_info=error)
