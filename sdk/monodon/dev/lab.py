@@ -27,7 +27,7 @@ from monodon.errors import StateError
 from monodon.fleet.aws import Aws
 from monodon.fleet.provisioning import cloud_endpoints, provision
 
-#: Stands in every folder that a lab may remove: what does not carry it is somebody else's.
+#: Names the folders of a state that a lab has made, and may remove: all others are somebody else's.
 MARK = ".monodon-lab"
 READY = "ready.json"
 START_TIMEOUT_S = 30.0
@@ -68,7 +68,7 @@ class Lab:
         try:
             self._refuse_running()
             for name in ("cloud", "devices", "logs", "demo"):
-                _renew(self.state / name)
+                _renew(self.state, name)
         except BaseException:
             os.close(self._lock)
             raise
@@ -229,7 +229,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 def _tail(log: Path) -> str:
     lines = log.read_text(errors="replace").strip().splitlines()
     errors = [line for line in lines if line.startswith("error:")]
-    return (errors or lines or ["it printed nothing"])[-1]
+    return (errors or lines or ["it printed nothing"])[-1].removeprefix("error: ")
 
 
 def _plain_environment() -> dict[str, str]:
@@ -255,20 +255,27 @@ def _lock(state: Path) -> int:
     return handle
 
 
-def _renew(folder: Path) -> None:
-    """Empty a folder that carries our mark; make it, with the mark from its first moment, where there is none."""
+def _renew(state: Path, name: str) -> None:
+    """Make a folder anew; one that no lab has made is somebody else's, and is not touched."""
+    folder, ours = state / name, _made_by_labs(state)
+    if folder.exists() and any(folder.iterdir()) and name not in ours:
+        raise StateError(
+            f"{folder} was not made by the demo, so it is not touched",
+            hint="move it away, or choose another folder with --state",
+        )
+    unfinished = state / f"{MARK}.part"
+    unfinished.write_text(json.dumps({"version": __version__, "made": sorted({*ours, name})}) + "\n")
+    unfinished.replace(state / MARK)
     if folder.exists():
-        if any(folder.iterdir()) and not (folder / MARK).exists():
-            raise StateError(
-                f"{folder} was not made by the demo, so it is not touched",
-                hint="move it away, or choose another folder with --state",
-            )
-        former = folder.with_name(f"{folder.name}{MARK}-former")
-        shutil.rmtree(former, ignore_errors=True)
-        folder.rename(former)
-        shutil.rmtree(former)
-    fresh = folder.with_name(f"{folder.name}{MARK}-fresh")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    (fresh / MARK).write_text(f"made by monodon {__version__}; the next demo removes this folder\n")
-    fresh.rename(folder)
+        shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def _made_by_labs(state: Path) -> set[str]:
+    """Return the names of the folders that a lab has made in a state folder."""
+    try:
+        return set(json.loads((state / MARK).read_text())["made"])
+    except FileNotFoundError:
+        return set()
+    except (OSError, ValueError, KeyError, TypeError):
+        raise StateError(f"{state / MARK} is damaged", hint=f"remove {state}, or choose another --state") from None
