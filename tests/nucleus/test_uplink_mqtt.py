@@ -191,6 +191,7 @@ async def connected(cloud: Cloud, records: MemoryRecords) -> AsyncIterator[MqttU
     identity = cloud.identity()
     assert identity.cloud is not None
     async with MqttUplink(identity=identity, cloud=identity.cloud, records=records, environment={}) as uplink:
+        uplink.connect()
         await until_connected(uplink)
         yield uplink
 
@@ -348,6 +349,7 @@ async def test_a_report_outlives_a_restart_and_goes_before_the_next_job(cloud: C
         assert identity.cloud is not None
         away = replace(identity.cloud, mqtt=MqttSettings(port=1))
         async with MqttUplink(identity=identity, cloud=away, records=records, environment={}) as uplink:
+            uplink.connect()
             await uplink.report(arrived, "IN_PROGRESS", None)
             await uplink.report(arrived, "SUCCEEDED", SUCCEEDED)
         assert len(records.items("uplink/pending/")) == 1

@@ -131,6 +131,7 @@ async def running(
         )
         await _start(nucleus, stack)
         log.info("nucleus of %s is ready", identity.thing)
+        uplink.connect()
         yield nucleus
         log.info("nucleus of %s stops", identity.thing)
 

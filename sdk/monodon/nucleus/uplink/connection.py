@@ -2,19 +2,21 @@
 
 awscrt calls back on threads of its own. Each callback does one thing, posting to the loop, and each of awscrt's futures
 is copied into one of asyncio's, so that giving up on an answer never touches the original.
+
+awscrt takes as long to load as the rest of the nucleus's start: it is loaded when the connection is opened.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
-
-from awscrt import io, mqtt5
+from typing import TYPE_CHECKING, Any
 
 from monodon.errors import ConfigurationError, NetworkError
 from monodon.nucleus.identity import CloudIdentity
 from monodon.nucleus.uplink.protocol import IotMessage
+
+if TYPE_CHECKING:
+    from awscrt import io, mqtt5
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ OnChange = Callable[[bool], None]
 
 
 class Connection:
-    """Keeps connecting from entry to exit; the session is rejoined each time.
+    """Keeps connecting from `open` to `close`; the session is rejoined each time.
 
     ``on_message`` gets every message with the identifiers of the subscriptions it matched (none when the server has
     no identifiers); ``on_change`` gets each change of ``is_connected``. Both are called on the loop.
@@ -41,6 +43,7 @@ class Connection:
         self._client_id = client_id
         self._on_message = on_message
         self._on_change = on_change
+        self._client: mqtt5.Client | None = None
         self._stopped = asyncio.Event()
         self._failures = 0
         self._is_stopping = False
@@ -49,15 +52,24 @@ class Connection:
         self.is_session_present = False
         self.has_subscription_identifiers = False
 
-    async def __aenter__(self) -> Self:
+    def open(self) -> None:
+        """Begin to connect.
+
+        Raises:
+            ConfigurationError: the certificate, its key or the CA cannot be used.
+        """
+        from awscrt import mqtt5
+
         self._loop = asyncio.get_running_loop()
         self._client = mqtt5.Client(client_options=self._options())
         self._client.start()
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def close(self) -> None:
+        """Disconnect, and connect no more."""
+        if self._client is None:
+            return
+        from awscrt import mqtt5
+
         self._is_stopping = True
         self._client.stop(mqtt5.DisconnectPacket(reason_code=mqtt5.DisconnectReasonCode.NORMAL_DISCONNECTION))
         # A client stopped before its first attempt never says that it has stopped.
@@ -79,12 +91,18 @@ class Connection:
         Raises:
             NetworkError: the client could not take it.
         """
+        from awscrt import mqtt5
+
+        if self._client is None:
+            raise NetworkError(f"publishing on {message.topic} failed: there is no connection yet")
         packet = mqtt5.PublishPacket(
             topic=message.topic,
             payload=message.payload,
             qos=mqtt5.QoS(qos),
             retain=message.retain,
-            payload_format_indicator=_payload_format(message.payload_format),
+            payload_format_indicator=None
+            if message.payload_format is None
+            else mqtt5.PayloadFormatIndicator(message.payload_format),
             message_expiry_interval_sec=message.message_expiry_s,
             response_topic=message.response_topic,
             correlation_data_bytes=message.correlation_data,
@@ -115,6 +133,9 @@ class Connection:
         Raises:
             NetworkError: the connection broke, or no answer came in time.
         """
+        from awscrt import mqtt5
+
+        assert self._client is not None
         packet = mqtt5.SubscribePacket(
             subscriptions=[mqtt5.Subscription(topic_filter=topic_filter, qos=mqtt5.QoS(qos))],
             subscription_identifier=identifier if self.has_subscription_identifiers else None,
@@ -129,11 +150,16 @@ class Connection:
         Raises:
             NetworkError: the connection broke, or no answer came in time.
         """
+        from awscrt import mqtt5
+
+        assert self._client is not None
         packet = mqtt5.UnsubscribePacket(topic_filters=[topic_filter])
         what = f"unsubscribing from {topic_filter}"
         await _within(self._copied(self._client.unsubscribe(packet), what, _nothing), ANSWER_TIMEOUT_S, what)
 
-    def _options(self) -> mqtt5.ClientOptions:
+    def _options(self) -> "mqtt5.ClientOptions":
+        from awscrt import mqtt5
+
         cloud = self._cloud
         return mqtt5.ClientOptions(
             host_name=cloud.data_endpoint,
@@ -171,10 +197,10 @@ class Connection:
     def _attempting(self) -> None:
         self._has_attempted = True
 
-    def _received(self, packet: mqtt5.PublishPacket) -> None:
+    def _received(self, packet: "mqtt5.PublishPacket") -> None:
         self._on_message(_message(packet), tuple(packet.subscription_identifiers or ()))
 
-    def _succeeded(self, data: mqtt5.LifecycleConnectSuccessData) -> None:
+    def _succeeded(self, data: "mqtt5.LifecycleConnectSuccessData") -> None:
         settings = data.negotiated_settings
         self.is_session_present = bool(settings.rejoined_session)
         self.has_subscription_identifiers = bool(settings.subscription_identifiers_available)
@@ -238,11 +264,7 @@ def _nothing(data: Any) -> None:
     return None
 
 
-def _payload_format(value: int | None) -> mqtt5.PayloadFormatIndicator | None:
-    return None if value is None else mqtt5.PayloadFormatIndicator(value)
-
-
-def _message(packet: mqtt5.PublishPacket) -> IotMessage:
+def _message(packet: "mqtt5.PublishPacket") -> IotMessage:
     return IotMessage(
         topic=packet.topic,
         payload=bytes(packet.payload or b""),
@@ -256,7 +278,9 @@ def _message(packet: mqtt5.PublishPacket) -> IotMessage:
     )
 
 
-def _tls(cloud: CloudIdentity) -> io.ClientTlsContext:
+def _tls(cloud: CloudIdentity) -> "io.ClientTlsContext":
+    from awscrt import io
+
     try:
         options = io.TlsContextOptions.create_client_with_mtls_from_path(str(cloud.certificate), str(cloud.private_key))
         options.override_default_trust_store_from_path(None, str(cloud.root_ca))

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from monodon.core.json import Json
-from monodon.errors import DeploymentError, NetworkError
+from monodon.errors import ConfigurationError, DeploymentError, NetworkError
 from monodon.nucleus.identity import CloudIdentity
 from monodon.nucleus.uplink.exchange import Answer, Exchange, Request, on_thread
 from monodon.nucleus.uplink.protocol import Candidate, CandidateRequest, RoleCredentials
@@ -44,6 +44,22 @@ class DataPlane:
         self._base = f"https://{cloud.data_plane_host}:{cloud.data_plane_port}"
         self._credentials: RoleCredentials | None = None
         self._credentials_lock = asyncio.Lock()
+
+    def check_certificate(self) -> None:
+        """Make sure that the device's files can be used.
+
+        Raises:
+            ConfigurationError: the certificate, its key or the CA cannot.
+        """
+        cloud = self._cloud
+        try:
+            _ = self._device_context
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"the device's certificate {cloud.certificate}, its key {cloud.private_key} or the CA {cloud.root_ca} "
+                f"cannot be used: {error}",
+                hint="they must be PEM, the key an EC P-256, P-384 or RSA one that belongs to the certificate",
+            ) from error
 
     # --- the data plane ------------------------------------------------------------------------------------------
 

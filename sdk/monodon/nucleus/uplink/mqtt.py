@@ -51,7 +51,7 @@ class _Lost(Exception):  # noqa: N818 - not an error: it ends a session
 
 
 class MqttUplink:
-    """An `Uplink` over MQTT and HTTPS; an async context manager that stays connected from entry to exit.
+    """An `Uplink` over MQTT and HTTPS; an async context manager that stays connected from `connect` to its exit.
 
     ``records`` keeps what must outlive a restart; ``environment`` is the nucleus's own, for the endpoint of S3.
     """
@@ -92,11 +92,12 @@ class MqttUplink:
         self._data_plane = DataPlane(cloud, thing=identity.thing, environment=environment)
 
     async def __aenter__(self) -> Self:
+        self._data_plane.check_certificate()
         async with AsyncExitStack() as stack:
             for channel in (self._jobs, self._shadow):
                 for topic_filter in channel.filters:
                     await self._messages.subscribe(topic_filter, 1, channel.receive)
-            await stack.enter_async_context(self._connection)
+            stack.push_async_callback(self._connection.close)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             running = tasks.create_task(self._run(), name="uplink")
             stack.callback(running.cancel)
@@ -108,6 +109,10 @@ class MqttUplink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.__aexit__(kind, error, trace)
+
+    def connect(self) -> None:
+        """Begin to connect, and keep at it; what is asked for before is done after the first connect."""
+        self._connection.open()
 
     async def _drain(self) -> None:
         if self._connection.is_connected:

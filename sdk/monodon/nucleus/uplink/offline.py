@@ -46,6 +46,9 @@ class OfflineUplink:
     def is_connected(self) -> bool:
         return False
 
+    def connect(self) -> None:
+        """There is nothing to connect to."""
+
     def watch_connection(self, notify: Callable[[bool], None]) -> Callable[[], None]:
         """Nothing ever changes."""
         return lambda: None

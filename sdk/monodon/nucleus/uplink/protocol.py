@@ -121,6 +121,9 @@ class Uplink(Protocol):
     def is_connected(self) -> bool:
         """Whether the cloud can be reached right now."""
 
+    def connect(self) -> None:
+        """Begin to connect, and keep at it; returns at once. What is asked for before is done after the connect."""
+
     def watch_connection(self, notify: Callable[[bool], None]) -> Callable[[], None]:
         """Call ``notify`` with each change of ``is_connected``; the result ends that."""
 
