@@ -9,6 +9,8 @@ from awscrt import mqtt5
 from monodon.cloud.broker.identity import Identity
 from monodon.cloud.broker.server import Broker
 
+pytestmark = pytest.mark.slow  # real sockets, real clients
+
 
 @pytest.mark.usefixtures("broker")
 class TestMessages:

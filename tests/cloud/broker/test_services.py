@@ -11,6 +11,8 @@ from monodon.cloud.broker.server import Broker
 from monodon.cloud.iot_data import SHADOW_TOPICS, IotData
 from monodon.cloud.jobs import Jobs
 
+pytestmark = pytest.mark.slow  # real sockets, real clients
+
 GROUP = "arn:aws:iot:eu-west-1:123456789012:thinggroup/drones"
 JOBS = "$aws/things/drone-1/jobs"
 NAMESPACE = "namespace-aws-gg-deployment"

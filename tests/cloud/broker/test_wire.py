@@ -33,6 +33,8 @@ from monodon.mqtt import (
     write,
 )
 
+pytestmark = pytest.mark.slow  # real sockets, real clients
+
 WAIT_S = 5.0
 
 
@@ -278,7 +280,6 @@ class TestRules:
         raw.hang_up()
         assert (await watcher.receive()).message.payload == b"raw"
 
-    @pytest.mark.slow
     async def test_a_silent_client_is_disconnected(self, dial: Any) -> None:
         raw = await dial(connect=Connect(client_id="raw", keep_alive_s=1))
         assert [each.reason for each in await raw.ends()] == [Reason.KEEP_ALIVE_TIMEOUT]
