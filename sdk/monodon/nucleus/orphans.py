@@ -23,6 +23,8 @@ MARK = "MONODON_PROCESS_OF"
 #: Seconds between SIGTERM and SIGKILL, and again until the nucleus gives up.
 GRACE_S = 5.0
 
+#: How often to look again, giving way to others, before an environment is taken to be really empty.
+_EXEC_YIELDS = 200
 _PR_SET_CHILD_SUBREAPER = 36
 _PROC = Path("/proc")
 
@@ -53,14 +55,33 @@ def alive(pids: Collection[int]) -> list[int]:
 def marked(pids: Collection[int], mark: str) -> list[int]:
     """Return those of ``pids`` that were started with ``mark`` or, when it ends in a slash, anything below it."""
     wanted = f"{MARK}={mark}".encode()
-    found = []
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            for variable in (_PROC / str(pid) / "environ").read_bytes().split(b"\0"):
-                if variable == wanted or (mark.endswith("/") and variable.startswith(wanted)):
-                    found.append(pid)
-                    break
-    return found
+    return [
+        pid
+        for pid in pids
+        if any(
+            variable == wanted or (mark.endswith("/") and variable.startswith(wanted))
+            for variable in _environment(pid).split(b"\0")
+        )
+    ]
+
+
+def _environment(pid: int) -> bytes:
+    """The environment a process was started with. It looks empty for a moment while the process calls exec."""
+    path = _PROC / str(pid) / "environ"
+    try:
+        for _ in range(_EXEC_YIELDS):
+            if (data := path.read_bytes()) or not _is_program(pid):
+                return data
+            os.sched_yield()
+    except OSError:
+        return b""
+    return b""
+
+
+def _is_program(pid: int) -> bool:
+    """Not a thread of the kernel, and not a zombie."""
+    known = _stat(pid)
+    return known is not None and known[0] not in "ZX" and known[1] != 0
 
 
 def of_session(pids: Collection[int], session: int) -> list[int]:
