@@ -121,7 +121,8 @@ def test_a_version_that_has_passed_is_a_conflict(world: World) -> None:
 def test_versions_go_on_counting_after_a_delete(world: World) -> None:
     for _ in range(3):
         world.ask(f"{CLASSIC}/update", {"state": {"desired": {"a": 1}}})
-    assert world.ask(f"{CLASSIC}/delete", {"clientToken": "d"})["delete/accepted"] == {
+    assert world.ask(f"{CLASSIC}/delete", {"version": 2})["delete/rejected"]["code"] == 409
+    assert world.ask(f"{CLASSIC}/delete", {"clientToken": "d", "version": 3})["delete/accepted"] == {
         "version": 3, "timestamp": 1000, "clientToken": "d",
     }  # fmt: skip
     assert world.ask(f"{CLASSIC}/get")["get/rejected"]["code"] == 404

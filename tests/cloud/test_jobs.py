@@ -196,6 +196,7 @@ def test_an_ended_execution_cannot_be_updated(world: World) -> None:
     world.update("FAILED")
     assert world.update("IN_PROGRESS")[1]["code"] == "InvalidStateTransition"
     assert world.update("FAILED")[1]["code"] == "InvalidStateTransition"
+    assert world.ask(f"job-1/namespace-{NAMESPACE}/get")[1]["code"] == "TerminalStateReached"
 
 
 def test_a_job_without_a_namespace_uses_the_plain_topics_alone(world: World) -> None:

@@ -132,7 +132,7 @@ class IotData:
                 if verb == "update":
                     self._update(thing, name, shadows.read_request(payload), limit_bytes=self._limit_bytes)
                     return
-                answer = self._get(thing, name) if verb == "get" else self._delete(thing, name)
+                answer = self._get(thing, name) if verb == "get" else self._delete(thing, name, payload)
         except ShadowError as error:
             self._reject(topic, error, token)
             return
@@ -172,8 +172,11 @@ class IotData:
                 watcher(thing, name, update.shadow)
         return update
 
-    def _delete(self, thing: str, name: str | None) -> dict[str, Json]:
+    def _delete(self, thing: str, name: str | None, payload: bytes = b"") -> dict[str, Json]:
         shadow = self._existing(thing, name)
+        version = shadows.read_version(payload)
+        if version is not None and version != shadow.version:
+            raise ShadowError(409, "Version conflict")
         self._table.put(_key(thing, name), {"version": shadow.version})
         return {"version": shadow.version, "timestamp": int(self._now())}
 

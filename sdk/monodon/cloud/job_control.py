@@ -292,9 +292,13 @@ class JobControl:
     # One execution
 
     def _move(
-        self, execution: JobExecution, event: Event, now: float, details: Mapping[str, str] | None = None,
+        self,
+        execution: JobExecution,
+        event: Event,
+        now: float,
+        details: Mapping[str, str] | None = None,
         step_minutes: int | None = None,
-    ) -> JobExecution:  # fmt: skip
+    ) -> JobExecution:
         """Let something happen to an execution; tell whoever wants to know."""
         status = advance(execution.status, event)
         if status not in LIVE:

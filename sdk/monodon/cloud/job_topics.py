@@ -28,6 +28,7 @@ _ERRORS: Final = {
     "ResourceNotFound": "ResourceNotFoundException",
     "VersionMismatch": "InvalidRequestException",
     "InvalidStateTransition": "InvalidStateTransitionException",
+    "TerminalStateReached": "TerminalStateException",
 }
 
 

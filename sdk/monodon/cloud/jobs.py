@@ -6,7 +6,7 @@ Control (``create``, ``cancel``, ``job_control``) belongs to the cloud's other b
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from monodon.cloud import job_topics as topics
 from monodon.cloud.broker.identity import Identity
@@ -14,7 +14,6 @@ from monodon.cloud.context import RequestContext
 from monodon.cloud.job_control import JobControl
 from monodon.cloud.job_store import Job, JobExecution
 from monodon.cloud.job_topics import Rejected
-from monodon.cloud.protocol.errors import ServiceError
 from monodon.core.json import Json
 from monodon.core.rollout import REPORTED, Event, ExecutionStatus
 from monodon.errors import InvalidTransition
@@ -61,7 +60,7 @@ class Jobs(JobControl):
         if request.verb == "get":
             if request.job_id == topics.NEXT:
                 return self._answer(self._jobs.next(thing, namespace), now, with_document=with_document)
-            return self._answer(self._find(request, body), now, with_document=with_document)
+            return self._answer(self._describable(request, body), now, with_document=with_document)
         after = self._update(self._find(request, body), body, now)
         answer: dict[str, Json] = {"timestamp": int(now)}
         if body.get("includeJobExecutionState") is True:
@@ -77,6 +76,12 @@ class Jobs(JobControl):
         number = body.get("executionNumber")
         if number is not None and number != execution.number:
             raise Rejected("ResourceNotFound", f"job {request.job_id} has no execution {number} on {request.thing}")
+        return execution
+
+    def _describable(self, request: topics.Request, body: Mapping[str, Json]) -> JobExecution:
+        execution = self._find(request, body)
+        if not execution.is_live:
+            raise Rejected("TerminalStateReached", f"job {execution.job_id} is {execution.status} on {execution.thing}")
         return execution
 
     def _start_next(
@@ -111,9 +116,7 @@ class Jobs(JobControl):
         if job_id == topics.NEXT:
             execution = self._jobs.next(thing, None)
         else:
-            execution = self._found(topics.Request(thing, job_id, None, "get"), request)
-            if not execution.is_live:
-                raise ServiceError("TerminalStateException", f"Job {job_id} is {execution.status} on {thing}")
+            execution = self._found(self._describable, topics.Request(thing, job_id, None, "get"), request)
         return self._output(execution, with_document=request.get("includeJobDocument", True) is not False)
 
     def get_pending_job_executions(self, request: Mapping[str, Json], context: RequestContext) -> dict[str, Json]:
@@ -131,7 +134,8 @@ class Jobs(JobControl):
 
     def update_job_execution(self, request: Mapping[str, Json], context: RequestContext) -> dict[str, Json]:
         """``UpdateJobExecution``."""
-        execution = self._found(topics.Request(request["thingName"], request["jobId"], None, "update"), request)
+        asked = topics.Request(request["thingName"], request["jobId"], None, "update")
+        execution = self._found(self._find, asked, request)
         try:
             after = self._update(execution, request, self._now())
         except Rejected as error:
@@ -143,9 +147,14 @@ class Jobs(JobControl):
             output["jobDocument"] = json.dumps(self._jobs.document(after.job_id))
         return output
 
-    def _found(self, request: topics.Request, body: Mapping[str, Json]) -> JobExecution:
+    def _found(
+        self,
+        find: Callable[[topics.Request, Mapping[str, Json]], JobExecution],
+        request: topics.Request,
+        body: Mapping[str, Json],
+    ) -> JobExecution:
         try:
-            return self._find(request, body)
+            return find(request, body)
         except Rejected as error:
             raise topics.service_error(error) from error
 

@@ -82,12 +82,22 @@ class Update:
 
 def read_token(payload: bytes) -> str | None:
     """The client token of any request, as far as it can be found; an empty or broken payload has none."""
+    token = _member(payload, "clientToken")
+    return token if isinstance(token, str) else None
+
+
+def read_version(payload: bytes) -> int | None:
+    """The version that a delete insists on, if any."""
+    version = _member(payload, "version")
+    return version if isinstance(version, int) else None
+
+
+def _member(payload: bytes, name: str) -> Json:
     try:
         document = json.loads(payload)
     except (ValueError, RecursionError):
         return None
-    token = document.get("clientToken") if isinstance(document, dict) else None
-    return token if isinstance(token, str) else None
+    return document.get(name) if isinstance(document, dict) else None
 
 
 def read_request(payload: bytes | str) -> Request:

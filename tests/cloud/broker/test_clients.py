@@ -209,6 +209,14 @@ class TestPolicies:
             assert failure.connack_packet.reason_code == mqtt5.ConnectReasonCode.NOT_AUTHORIZED
             await device.stop()
 
+    async def test_a_certificate_that_was_revoked_loses_its_connections(self, world: Any) -> None:
+        async with world.broker() as broker, world.connected("one") as one, world.connected("two") as two:
+            certificate_id = next(key for key, thing in world.things.items() if thing == "one")
+            del world.things[certificate_id]
+            assert broker.disconnect_certificate(certificate_id) == 1
+            assert (await one.until("disconnected")).reason_code == mqtt5.DisconnectReasonCode.NOT_AUTHORIZED
+            assert await two.publish("still/there") == 16
+
     async def test_a_certificate_that_is_not_active_may_not_connect(self, world: Any) -> None:
         async with world.broker():
             device = world.client("one")

@@ -369,9 +369,15 @@ class Exchange:
         return bool(receivers)
 
     def _deliver(
-        self, session: Session, message: Message, grants: list[Grant] | tuple[Grant], now: float,
-        *, is_retained: bool = False, is_durable: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        session: Session,
+        message: Message,
+        grants: list[Grant] | tuple[Grant],
+        now: float,
+        *,
+        is_retained: bool = False,
+        is_durable: bool = False,
+    ) -> None:
         if not self._authorise(session.identity, actions.RECEIVE, message.topic):
             return
         qos = min(message.qos, max(grant.subscription.qos for grant in grants))
