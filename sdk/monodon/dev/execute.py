@@ -1,0 +1,93 @@
+"""``dev exec``: any command as a component of a nucleus of its own, for as long as the command runs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from monodon.core.json import Json
+from monodon.core.policy import SERVICES
+from monodon.errors import StateError
+
+#: Seconds that the nucleus may take to stop.
+STOP_S = 20.0
+#: What a shell answers: not found, found but not to be run, ended by a signal (plus its number).
+NOT_FOUND, NOT_EXECUTABLE, BY_SIGNAL = 127, 126, 128
+
+
+def allow_everything() -> dict[str, Json]:
+    """Return an ``accessControl`` that allows every operation of every service."""
+    return {service: {"dev": {"operations": ["*"], "resources": ["*"]}} for service in sorted(SERVICES)}
+
+
+def execute(command: Sequence[str], *, name: str, configuration: Mapping[str, Json], thing: str = "local") -> int:
+    """Run ``command`` as component ``name`` and return its exit code; it keeps its folder, terminal and environment.
+
+    The nucleus lives in a temporary root, has no cloud (IoT topics go round in memory), and leaves nothing behind.
+    SIGTERM is passed on to the command; Ctrl-C reaches it by itself.
+
+    Raises:
+        StateError: the nucleus could not start.
+    """
+    with _hosted({"name": name, "thing": thing, "configuration": dict(configuration)}) as environment:
+        try:
+            process = subprocess.Popen(command, env={**os.environ, **environment})
+        except FileNotFoundError:
+            print(f"error: no such command: {command[0]}", file=sys.stderr)  # noqa: T201
+            return NOT_FOUND
+        except PermissionError:
+            print(f"error: {command[0]} cannot be run", file=sys.stderr)  # noqa: T201
+            return NOT_EXECUTABLE
+        with _passing_on(process):
+            code = process.wait()
+    return BY_SIGNAL - code if code < 0 else code
+
+
+@contextmanager
+def _hosted(order: Mapping[str, Json]) -> Iterator[dict[str, str]]:
+    """A nucleus in a process of its own; what the component finds in its environment."""
+    host = subprocess.Popen(
+        [sys.executable, "-m", "monodon.dev.hosting"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert host.stdin is not None
+    assert host.stdout is not None
+    try:
+        host.stdin.write(json.dumps(order) + "\n")
+        host.stdin.flush()
+        line = host.stdout.readline()
+        answer: dict[str, Json] = json.loads(line) if line else {"error": "the nucleus ended at once", "hint": None}
+        if "error" in answer:
+            raise StateError(answer["error"], hint=answer["hint"])
+        yield answer["environment"]
+    finally:
+        host.stdin.close()  # tells it to stop
+        host.stdout.close()
+        try:
+            host.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            host.kill()
+            host.wait()
+
+
+@contextmanager
+def _passing_on(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """While the command runs, SIGTERM is for it; SIGINT comes to it from the terminal, and is not for us."""
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        process.send_signal(number)
+
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, pass_on)}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
