@@ -16,6 +16,16 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fix:
+    """A safe change of the text: ``old``, which stands at ``line`` and ``column``, becomes ``new``."""
+
+    line: int
+    column: int
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One finding; ``line`` and ``column`` count from 1, ``pointer`` is a JSON pointer with the file's spelling."""
 
@@ -26,6 +36,7 @@ class Problem:
     line: int = 1
     column: int = 1
     pointer: str = ""
+    fix: Fix | None = None
 
     def located(self, file: str) -> str:
         """Return ``file:line:column: message``."""

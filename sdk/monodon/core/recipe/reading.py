@@ -34,7 +34,7 @@ MAX_SIZE_BYTES = 1024 * 1024
 
 #: What Java takes for a URI: none of blank < > " { } | \ ^ `, and '%' only before two hexadecimal digits.
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?:[^\x00-\x20\x7f<>\"{}|\\^`%]|%[0-9A-Fa-f]{2})+")
-_PLACEHOLDERS = {
+PLACEHOLDERS = {
     "{COMPONENT_NAME}": "COMPONENT_NAME",
     "{COMPONENT_VERSION}": "0.0.0",
     "{COMPONENT_AUTHOR}": "COMPONENT_AUTHOR",
@@ -282,7 +282,7 @@ class _Reader:
             return None
 
     def _filled(self, text: str) -> str:
-        for placeholder, value in _PLACEHOLDERS.items():
+        for placeholder, value in PLACEHOLDERS.items():
             text = text.replace(placeholder, value)
         return text
 
