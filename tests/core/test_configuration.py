@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monodon.core.configuration import EMPTY, Configuration, ConfigurationUpdate, changed_paths, resolve
@@ -176,6 +176,7 @@ times = st.integers(min_value=1, max_value=6)
 trees = st.lists(st.tuples(maps, times), max_size=3).map(lambda merges: tree(*merges))
 
 
+@settings(deadline=None)
 @given(trees, maps)
 def test_law_a_merge_newer_than_everything_is_seen_whole(configuration: Configuration, value: dict[str, Any]) -> None:
     after = configuration.merge((), value, at_ms=9)
@@ -183,17 +184,20 @@ def test_law_a_merge_newer_than_everything_is_seen_whole(configuration: Configur
     assert all(after.get(path) == leaf and after.modified_ms(path) == 9 for path, leaf, _ in wanted.leaves())
 
 
+@settings(deadline=None)
 @given(trees, maps, times)
 def test_law_merging_twice_is_merging_once(configuration: Configuration, value: dict[str, Any], at_ms: int) -> None:
     once = configuration.merge((), value, at_ms=at_ms)
     assert once.merge((), value, at_ms=at_ms) == once
 
 
+@settings(deadline=None)
 @given(trees, maps)
 def test_law_replace_newer_than_everything_gives_the_value(configuration: Configuration, value: dict[str, Any]) -> None:
     assert configuration.replace(value, at_ms=9).value() == value
 
 
+@settings(deadline=None)
 @given(trees, maps, times)
 def test_law_replace_keeps_no_key_that_the_value_lacks(
     configuration: Configuration, value: dict[str, Any], at_ms: int
@@ -204,6 +208,7 @@ def test_law_replace_keeps_no_key_that_the_value_lacks(
     assert all(time_ms >= at_ms for _, _, time_ms in after.leaves())
 
 
+@settings(deadline=None)
 @given(trees, maps, times)
 def test_law_no_leaf_grows_older_by_a_merge(configuration: Configuration, value: dict[str, Any], at_ms: int) -> None:
     after = configuration.merge((), value, at_ms=at_ms)
@@ -213,6 +218,7 @@ def test_law_no_leaf_grows_older_by_a_merge(configuration: Configuration, value:
     )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(trees)
 def test_law_a_record_gives_the_tree_back_and_nothing_changed(configuration: Configuration) -> None:
     again = Configuration.from_record(configuration.to_record())
@@ -220,6 +226,7 @@ def test_law_a_record_gives_the_tree_back_and_nothing_changed(configuration: Con
     assert changed_paths(configuration, again) == ()
 
 
+@settings(deadline=None)
 @given(trees, trees)
 def test_law_changed_paths_are_of_the_leaves_that_differ(one: Configuration, other: Configuration) -> None:
     changed = set(changed_paths(one, other))
@@ -229,6 +236,7 @@ def test_law_changed_paths_are_of_the_leaves_that_differ(one: Configuration, oth
         assert same or path in changed or any(path[:n] in changed for n in range(1, len(path)))
 
 
+@settings(deadline=None)
 @given(trees, maps, times)
 def test_law_deploying_the_same_again_changes_nothing(
     running: Configuration, defaults: dict[str, Any], at_ms: int

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monodon.core.lifecycle import (
@@ -256,6 +256,7 @@ OUTCOMES: dict[Effect, tuple[Event, ...]] = {
 }
 
 
+@settings(deadline=None)
 @given(st.data(), st.lists(st.sampled_from(Request), max_size=12))
 def test_law_every_request_ends_settled_when_effects_end_well(data: st.DataObject, asked: list[Request]) -> None:
     """Whatever is asked and however effects end, there is always a legal way on; and when they end well, an end."""
@@ -276,6 +277,7 @@ def test_law_every_request_ends_settled_when_effects_end_well(data: st.DataObjec
     assert all(len(times) <= 3 for times in walk.status.errors.values())
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(Request), max_size=5))
 def test_law_asking_twice_is_asking_once(asked: list[Request]) -> None:
     status = Status(state=P, is_busy=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monodon.errors import StateError
@@ -99,6 +99,7 @@ def filled(folder: Path) -> Path:
     return folder / "journal.log"
 
 
+@settings(deadline=None, max_examples=40)
 @given(cut=st.integers(0, 60))
 def test_any_torn_tail_is_cut_off(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
     folder = tmp_path_factory.mktemp("journal")
@@ -114,6 +115,7 @@ def test_any_torn_tail_is_cut_off(tmp_path_factory: pytest.TempPathFactory, cut:
     assert (folder / "journal.torn").exists() == (cut > 0)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_a_flipped_bit_is_reported_with_its_place(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monodon.nucleus import orphans
@@ -38,6 +38,7 @@ def descriptors() -> set[str]:
     return set(os.listdir("/proc/self/fd"))
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]), max_size=12)), st.data())
 def test_lines_are_the_same_however_the_bytes_are_cut(texts: list[str], data: st.DataObject) -> None:
     whole = "".join(text + "\n" for text in texts).encode()
@@ -51,6 +52,7 @@ def test_lines_are_the_same_however_the_bytes_are_cut(texts: list[str], data: st
     assert seen + lines.flush() == texts
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), min_size=1, max_size=200))
 def test_a_long_line_comes_in_pieces_that_cut_no_character(text: str) -> None:
     lines = Lines(max_bytes=16)
