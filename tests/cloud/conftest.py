@@ -1,6 +1,8 @@
 """A gateway with some backends on a real port, for tests; real boto3 is the client."""
 
 import asyncio
+import functools
+import json
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -13,7 +15,9 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from monodon.cloud.broker.identity import Identity
 from monodon.cloud.certificates import HTTP_PROTOCOLS, CertificateAuthority
+from monodon.cloud.cloud import Cloud, Ready
 from monodon.cloud.gateway import Call, Gateway
 from monodon.cloud.protocol import WireResponse
 from monodon.cloud.server import bind, serving
@@ -21,6 +25,12 @@ from monodon.cloud.store import Store
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
+
+
+@functools.cache
+def session() -> boto3.session.Session:
+    """One session for all tests: it keeps the models that it has loaded."""
+    return boto3.session.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
 
 
 @dataclass
@@ -33,9 +43,8 @@ class Served:
     def client(self, service: str, scheme: str = "http", **options: Any) -> Any:
         """A boto3 client of its own session; close it."""
         options.setdefault("retries", {"max_attempts": 0})
-        session = boto3.session.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
         host = "localhost" if scheme == "https" else "127.0.0.1"
-        return session.client(
+        return session().client(
             service,
             endpoint_url=f"{scheme}://{host}:{self.port}",
             verify=str(self.ca_file),
@@ -104,3 +113,92 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+class RunningCloud:
+    """A whole cloud, with boto3 clients to ask it and doors to play devices. Its methods but ``off_loop`` block."""
+
+    def __init__(self, ready: Ready, parts: Any, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
+        self.ready = ready
+        self.clock = clock
+        self._parts = parts
+        self._loop = loop
+        self._clients: dict[tuple[str, str], Any] = {}
+        self._sequence = 1
+
+    def client_of(self, service: str, scheme: str = "http") -> Any:
+        key = (service, scheme)
+        if key not in self._clients:
+            self._clients[key] = session().client(
+                service,
+                endpoint_url=self.ready.endpoint if scheme == "http" else self.ready.https_endpoint,
+                verify=self.ready.ca_file,
+                config=Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=10),
+            )
+        return self._clients[key]
+
+    def __getattr__(self, service: str) -> Any:
+        return self.client_of(service)
+
+    async def off_loop(self, work: Callable[[], Any]) -> Any:
+        return await off_loop(work)
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
+
+    def add_drone(self, thing: str, group: str) -> None:
+        self.iot.create_thing(thingName=thing)
+        if group not in {each["groupName"] for each in self.iot.list_thing_groups()["thingGroups"]}:
+            self.iot.create_thing_group(thingGroupName=group)
+        self.iot.add_thing_to_thing_group(thingGroupName=group, thingName=thing)
+
+    def report_job(self, thing: str, job_id: str, status: str, details: dict[str, str] | None = None) -> None:
+        topic = f"$aws/things/{thing}/jobs/{job_id}/namespace-aws-gg-deployment/update"
+        body = {"status": status, "statusDetails": details or {}}
+        self._say(thing, topic, json.dumps(body).encode())
+
+    def report_health(self, thing: str, **members: Any) -> None:
+        message = {
+            "ggcVersion": "2.18.0",
+            "platform": "linux",
+            "architecture": "amd64",
+            "thing": thing,
+            "overallDeviceStatus": "HEALTHY",
+            "sequenceNumber": 1,
+            "timestamp": 1,
+            "messageType": "COMPLETE",
+            "trigger": "NUCLEUS_LAUNCH",
+            "components": [],
+            **members,
+        }
+        self.report_raw_health(thing, json.dumps(message).encode())
+
+    def report_raw_health(self, thing: str, payload: bytes) -> None:
+        self._say(thing, f"$aws/things/{thing}/greengrassv2/health/json", payload)
+
+    def _say(self, thing: str, topic: str, payload: bytes) -> None:
+        identity = Identity(certificate_id="0" * 64, thing_names=(thing,), client_id=thing)
+
+        async def say() -> None:
+            handler = self._parts.health if topic.endswith("/health/json") else self._parts.jobs.handle
+            handler(identity, topic, payload)
+
+        asyncio.run_coroutine_threadsafe(say(), self._loop).result(10)
+
+
+@pytest.fixture
+def run_cloud(clock: Clock) -> Callable[..., Any]:
+    """``async with run_cloud(folder) as cloud``."""
+
+    @asynccontextmanager
+    async def run(folder: Path) -> AsyncIterator[RunningCloud]:
+        cloud = Cloud(folder, now=clock)
+        async with cloud.running() as ready:
+            running = RunningCloud(ready, cloud.parts, clock, asyncio.get_running_loop())
+            try:
+                yield running
+            finally:
+                running.close()
+
+    return run

@@ -103,6 +103,8 @@ class Cloud:
         self._account = account
         self._now = now
         self._limits = limits or Limits()
+        #: What is running; for tests that play a device without a socket.
+        self.parts: Parts | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Ready]:
@@ -117,7 +119,9 @@ class Cloud:
         with _locked(self._folder), Store.open(self._folder) as store:
             region, account = self._place(store)
             authority = CertificateAuthority.open(self._folder, host=self._host)
-            parts = _Parts(store, authority, region=region, account=account, now=self._now, limits=self._limits)
+            parts = self.parts = Parts(
+                store, authority, region=region, account=account, now=self._now, limits=self._limits
+            )
             listener = bind(self._host, self._port)
             port: int = listener.getsockname()[1]
             https = authority.server_context(client_certificate=ssl.CERT_OPTIONAL, protocols=HTTP_PROTOCOLS)
@@ -167,8 +171,8 @@ class Cloud:
         return kept["region"], kept["account"]
 
 
-class _Parts:
-    """The backends, and who tells whom."""
+class Parts:
+    """The backends of a running cloud, and who tells whom."""
 
     def __init__(
         self,
@@ -186,7 +190,7 @@ class _Parts:
         registry = Registry(store, region=region, account=account, now=now)
         security = Security(registry, authority, lambda: self.endpoints)
         self.broker = Broker(store=store, authenticate=security.authenticate, authorise=security.authorise, now=now)
-        self._jobs = Jobs(
+        self.jobs = Jobs(
             store=store,
             broker_publish=self.broker.publish,
             group_members=registry.members_of_arn,
@@ -224,7 +228,7 @@ class _Parts:
             tokens=tokens,
             tags=tags,
             effective=effective,
-            jobs=self._jobs,
+            jobs=self.jobs,
             update_shadow=self._update_shadow,
             limits=limits,
         )
@@ -259,9 +263,9 @@ class _Parts:
                     tags,
                     Account(store, now=now, thing_exists=registry.has_thing, limits=limits),
                 ],
-                "iot": [Things(registry), security, JobOperations(registry, self._jobs)],
+                "iot": [Things(registry), security, JobOperations(registry, self.jobs)],
                 "iotdata": [self._iot_data],
-                "iot-jobs-data": [self._jobs],
+                "iot-jobs-data": [self.jobs],
                 "s3": [Buckets(records), Objects(records), MultipartUploads(records)],
                 "sts": [sts],
                 "iam": [Iam(store, account=account, now=now)],
@@ -269,9 +273,9 @@ class _Parts:
         )
         registry.on_membership_change(self._membership_changed)
         self._iot_data.watch(self._shadow_changed)
-        self.broker.reserve(_JOB_TOPICS, self._jobs.handle)
+        self.broker.reserve(_JOB_TOPICS, self.jobs.handle)
         self.broker.reserve(SHADOW_TOPICS, self._iot_data.handle)
-        self.broker.reserve(_HEALTH_TOPICS, self._health)
+        self.broker.reserve(_HEALTH_TOPICS, self.health)
 
     @asynccontextmanager
     async def ticking(self) -> AsyncIterator[None]:
@@ -281,7 +285,7 @@ class _Parts:
             while True:
                 await asyncio.sleep(_TICK_S)
                 try:
-                    self._jobs.tick(self._now())
+                    self.jobs.tick(self._now())
                 except Exception:
                     log.exception("a tick of the jobs failed")
 
@@ -291,13 +295,13 @@ class _Parts:
     def _membership_changed(self, thing: str) -> None:
         if self._registry.things.get(thing) is None:
             self._iot_data.forget_thing(thing)
-        self._jobs.membership_changed(thing)
+        self.jobs.membership_changed(thing)
 
     def _shadow_changed(self, thing: str, name: str | None, shadow: Shadow) -> None:
         if name == SHADOW:
             self._deployments.on_shadow(thing, shadow.reported.state)
 
-    def _health(self, identity: Identity, topic: str, payload: bytes) -> None:
+    def health(self, identity: Identity, topic: str, payload: bytes) -> None:
         self._core_devices.on_health(topic.split("/")[2], payload)
 
     def _update_shadow(self, thing: str, name: str, desired: Mapping[str, Json]) -> None:
