@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -634,6 +635,7 @@ async def prepared(tmp_path: Path, *, is_bad: bool = False) -> None:
 async def test_a_kill_at_any_named_point_leaves_the_old_or_the_new_set(tmp_path: Path, is_bad: bool) -> None:
     """SIGKILL at each named point of a deployment; after a restart the device is wholly at one set, and says so."""
     await prepared(tmp_path / "all", is_bad=is_bad)
+    shutil.copytree(tmp_path / "all", tmp_path / "before")
     assert await run_program(tmp_path / "all") == 0
     points = json.loads((tmp_path / "all/result.json").read_text())["points"]
     distinct = [(point, points[: index + 1].count(point)) for index, point in enumerate(points)]
@@ -642,7 +644,7 @@ async def test_a_kill_at_any_named_point_leaves_the_old_or_the_new_set(tmp_path:
     async def killed(point: str, number: int) -> str:
         folder = tmp_path / f"{number} {point}".replace(" ", "-")
         async with limit:
-            await prepared(folder, is_bad=is_bad)
+            shutil.copytree(tmp_path / "before", folder)
             assert await run_program(folder, point, str(number)) == -signal.SIGKILL, (point, number)
             assert await run_program(folder) == 0, (point, number)
         result = json.loads((folder / "result.json").read_text())
