@@ -95,7 +95,7 @@ SHAPES: Mapping[str, tuple[Key, ...]] = {
         ),
         Key(
             name="ComponentType",
-            kind=Choice(tuple(ComponentType)),
+            kind=Choice(tuple(map(str, ComponentType))),
             description="Best left out: the device finds it by itself.",
         ),
         Key(name="ComponentDescription", kind=Text.ANY, description="What the component does."),
@@ -142,7 +142,7 @@ SHAPES: Mapping[str, tuple[Key, ...]] = {
         ),
         Key(
             name="DependencyType",
-            kind=Choice(tuple(DependencyType)),
+            kind=Choice(tuple(map(str, DependencyType))),
             description="HARD (the default): restart with the dependency. SOFT: do not.",
         ),
     ),
@@ -170,7 +170,7 @@ SHAPES: Mapping[str, tuple[Key, ...]] = {
         ),
         Key(
             name="Unarchive",
-            kind=Choice(tuple(Unarchive)),
+            kind=Choice(tuple(map(str, Unarchive))),
             description="ZIP: unpack into {artifacts:decompressedPath}/<file name without extension>.",
         ),
         Key(name="Permission", kind=Object("Permission"), description="Who may read and execute the files."),
@@ -180,12 +180,12 @@ SHAPES: Mapping[str, tuple[Key, ...]] = {
     "Permission": (
         Key(
             name="Read",
-            kind=Choice(tuple(Permission)),
+            kind=Choice(tuple(map(str, Permission))),
             description="OWNER (the default): the component's user. ALL: other components too. NONE.",
         ),
         Key(
             name="Execute",
-            kind=Choice(tuple(Permission)),
+            kind=Choice(tuple(map(str, Permission))),
             description="NONE (the default), OWNER or ALL; who may execute may read.",
         ),
     ),

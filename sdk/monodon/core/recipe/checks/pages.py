@@ -19,7 +19,7 @@ READER_PAGES: Mapping[str, str] = {
     "R104": "A value is none of the words that are allowed here.",
     "R105": "A version is not a semantic version.\n\nThree numbers, each up to 999999; at most 64 characters.",
     "R106": "A name is none that AWS takes.\n\n1 to 128 letters, digits, '-', '_' and '.'.",
-    "R107": "A version requirement is none that a device understands.\n\nComparators are joined with blanks, not commas.",
+    "R107": "A version requirement is none that a device understands.\n\nComparators are joined by blanks, not commas.",
     "R108": "A URI is malformed, or names no file.",
     "R109": "A list holds an empty element, which a device refuses.",
 }
