@@ -82,6 +82,23 @@ def test_awss_ports_are_the_defaults(root: Path) -> None:
     cloud = load_identity(root).cloud
     assert cloud is not None
     assert (cloud.mqtt.port, cloud.data_plane_port, cloud.credentials_port) == (8883, 8443, 443)
+    assert cloud.mqtt.spool_bytes == 2_621_440
+
+
+@pytest.mark.parametrize(
+    ("spooler", "size", "keeps"),
+    [
+        ({}, 2_621_440, True),
+        ({"maxSizeInBytes": 1000}, 1000, True),
+        ({"keepQos0WhenOffline": False}, 2_621_440, False),
+        ({"KEEPQOS0WHENOFFLINE": "false"}, 2_621_440, False),
+    ],
+)
+def test_the_spool_is_set_as_awss(root: Path, spooler: dict[str, Any], size: int, keeps: bool) -> None:
+    write(root, configuration(mqtt={"spooler": spooler}))
+    cloud = load_identity(root).cloud
+    assert cloud is not None
+    assert (cloud.mqtt.spool_bytes, cloud.mqtt.keeps_qos0_when_offline) == (size, keeps)
 
 
 def test_without_a_configuration_the_device_is_offline(tmp_path: Path) -> None:

@@ -558,7 +558,7 @@ async def test_what_is_published_while_the_cloud_is_away_arrives_in_order(cloud:
 async def test_a_full_spool_drops_qos_0_first_and_then_refuses(cloud: Cloud, records: MemoryRecords) -> None:
     identity = cloud.identity()
     assert identity.cloud is not None
-    away = replace(identity.cloud, mqtt=MqttSettings(port=1, spool_bytes=1_000, keeps_qos0_when_offline=True))
+    away = replace(identity.cloud, mqtt=MqttSettings(port=1, spool_bytes=1_000))
     async with MqttUplink(identity=identity, cloud=away, records=records, environment={}) as uplink:
         await uplink.publish(IotMessage(topic="t", payload=b"x" * 499), 0)
         await uplink.publish(IotMessage(topic="t", payload=b"x" * 499), 1)

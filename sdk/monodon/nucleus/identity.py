@@ -50,13 +50,16 @@ _SETTING = f"services.{NUCLEUS}.configuration"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MqttSettings:
-    """The nucleus's ``mqtt`` block; sizes in bytes, times in seconds, defaults as AWS's."""
+    """The nucleus's ``mqtt`` block; sizes in bytes, times in seconds.
+
+    Defaults are AWS's, but that messages of QoS 0 are kept while the cloud is away unless the block says otherwise.
+    """
 
     port: int = 8883
     keep_alive_s: int = 30
     session_expiry_s: int = 3600
     spool_bytes: int = 2_621_440
-    keeps_qos0_when_offline: bool = False
+    keeps_qos0_when_offline: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +165,7 @@ def _cloud(reader: "_Reader") -> CloudIdentity:
             keep_alive_s=max(1, reader.number(30_000, "mqtt", "keepAliveTimeoutMs") // 1000),
             session_expiry_s=reader.number(3600, "mqtt", "sessionExpirySeconds"),
             spool_bytes=reader.number(2_621_440, "mqtt", "spooler", "maxSizeInBytes"),
-            keeps_qos0_when_offline=reader.flag("mqtt", "spooler", "keepQos0WhenOffline"),
+            keeps_qos0_when_offline=not reader.is_false("mqtt", "spooler", "keepQos0WhenOffline"),
         ),
     )
 
@@ -219,9 +222,8 @@ class _Reader:
             name = f"{_SETTING}.{'.'.join(path)}"
             raise ConfigurationError(f"{self._file}: {name} must be a number, not {value}") from None
 
-    def flag(self, *path: str) -> bool:
-        value = self.value("services", NUCLEUS, "configuration", *path)
-        return value is True or str(value).lower() == "true"
+    def is_false(self, *path: str) -> bool:
+        return str(self.value("services", NUCLEUS, "configuration", *path)).lower() == "false"
 
     def needed_file(self, key: str) -> Path:
         value = self.text("system", key)

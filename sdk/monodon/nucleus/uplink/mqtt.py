@@ -195,6 +195,8 @@ class MqttUplink:
 
     def _canceled(self, channel: Channel) -> None:
         ids = tuple(key for key, came_by in self._under_way.items() if came_by is channel)
+        for key in ids:
+            del self._under_way[key]
         if ids:
             self._arrive(DeploymentCanceled(channel=channel, deployment_ids=ids))
 
