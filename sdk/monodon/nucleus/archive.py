@@ -4,8 +4,9 @@ As on AWS's device the mode bits in the zip mean nothing and a symbolic link bec
 One that points out of the folder is refused all the same: whoever packed it meant something that cannot work.
 """
 
+import errno
 import lzma
-import shutil
+import os
 import stat
 import struct
 import zipfile
@@ -52,12 +53,18 @@ def unpack(archive: Path, folder: Path, *, file_mode: int, max_bytes: int) -> No
             entries = _checked(opened, archive.name, max_bytes)
             folder.mkdir(parents=True)
             folder.chmod(FOLDER_MODE)
+            sink = _Sink(folder, file_mode)
             for path, entry in entries:
-                _write(opened, entry, folder, path, file_mode)
+                sink.write(opened, entry, path)
     except DAMAGED as error:
         raise _refused(archive.name, f"is not a usable zip: {error}") from error
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         raise _refused(archive.name, f"has a file where it has a folder too: {error.filename}") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # A damaged directory makes zipfile seek to where nothing can be.
+        raise _refused(archive.name, f"is not a usable zip: {error}") from error
 
 
 def holds(archive: Path, folder: Path) -> bool:
@@ -120,25 +127,35 @@ def _inside(text: str, name: str) -> PurePosixPath:
     return path
 
 
-def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, path: PurePosixPath, mode: int) -> None:
-    destination = folder / path
-    _make_folders(folder, path if entry.is_dir() else path.parent)
-    if entry.is_dir():
-        return
-    # A second entry of the same name replaces the first, which may be read-only by now.
-    destination.unlink(missing_ok=True)
-    with opened.open(entry) as source, destination.open("xb") as sink:
-        shutil.copyfileobj(source, sink, _CHUNK_BYTES)
-    destination.chmod(mode)
+class _Sink:
+    """The folder that entries go to; it was empty, so only what came from the archive itself can be in the way."""
 
+    def __init__(self, folder: Path, file_mode: int) -> None:
+        self._folder, self._file_mode = folder, file_mode
+        self._folders: set[PurePosixPath] = {PurePosixPath()}
+        self._files: set[PurePosixPath] = set()
 
-def _make_folders(folder: Path, path: PurePosixPath) -> None:
-    made = folder
-    for part in path.parts:
-        made = made / part
-        if not made.is_dir():
-            made.mkdir()
-            made.chmod(FOLDER_MODE)
+    def write(self, opened: zipfile.ZipFile, entry: zipfile.ZipInfo, path: PurePosixPath) -> None:
+        self._make_folders(path if entry.is_dir() else path.parent)
+        if entry.is_dir():
+            return
+        destination = self._folder / path
+        if path in self._files:
+            destination.unlink()  # a second entry of one name replaces the first
+        self._files.add(path)
+        with destination.open("xb") as sink, opened.open(entry) as source:
+            while chunk := source.read(_CHUNK_BYTES):
+                sink.write(chunk)
+            os.fchmod(sink.fileno(), self._file_mode)
+
+    def _make_folders(self, path: PurePosixPath) -> None:
+        if path in self._folders:
+            return
+        self._make_folders(path.parent)
+        made = self._folder / path
+        made.mkdir()
+        made.chmod(FOLDER_MODE)
+        self._folders.add(path)
 
 
 def _refused(name: str, why: str) -> DeploymentError:
