@@ -188,7 +188,7 @@ class Parts:
         self._now = now
         self._region = region
         registry = Registry(store, region=region, account=account, now=now)
-        security = Security(registry, authority, lambda: self.endpoints)
+        self.security = security = Security(registry, authority, lambda: self.endpoints)
         self.broker = Broker(store=store, authenticate=security.authenticate, authorise=security.authorise, now=now)
         self.jobs = Jobs(
             store=store,
