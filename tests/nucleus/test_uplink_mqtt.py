@@ -593,3 +593,9 @@ async def test_a_certificate_that_is_none_is_named(cloud: Cloud, records: Memory
     uplink = MqttUplink(identity=identity, cloud=identity.cloud, records=records, environment={})
     with pytest.raises(ConfigurationError, match=r"device\.crt"):
         await uplink.__aenter__()
+
+
+async def test_leaving_while_the_connection_is_just_lost_ends(cloud: Cloud, records: MemoryRecords) -> None:
+    async with asyncio.timeout(DEADLINE_S), cloud.running(), connected(cloud, records) as uplink:
+        await asked_for_jobs(cloud)
+        uplink._connection_changed(False)

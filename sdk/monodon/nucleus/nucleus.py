@@ -56,6 +56,7 @@ log = logging.getLogger(__name__)
 
 JOURNAL_FOLDER = Path("config") / "journal"
 LOGS_FOLDER = "logs"
+CANCEL_AGAIN_S = 2.0
 #: Who the user's own tools are over IPC.
 TOOL = f"greengrass-cli#user-{os.getuid()}"
 
@@ -203,14 +204,23 @@ async def _start(nucleus: Nucleus, stack: AsyncExitStack) -> None:
     await stack.enter_async_context(nucleus.supervisor)
     changes = await stack.enter_async_context(nucleus.supervisor.changes())
     tasks = await stack.enter_async_context(asyncio.TaskGroup())
-    for name, work in {
-        "deployer": nucleus.deployer.run(),
-        "arrivals": nucleus.deployer.follow(nucleus.uplink.deployments()),
-        "health": nucleus.health.run(),
-        "changes": _follow(changes, nucleus.health, nucleus.tokens),
-    }.items():
-        stack.callback(tasks.create_task(work, name=name).cancel)
+    running = {
+        tasks.create_task(nucleus.deployer.run(), name="deployer"),
+        tasks.create_task(nucleus.deployer.follow(nucleus.uplink.deployments()), name="arrivals"),
+        tasks.create_task(nucleus.health.run(), name="health"),
+        tasks.create_task(_follow(changes, nucleus.health, nucleus.tokens), name="changes"),
+    }
+    stack.push_async_callback(_end, running)
     stack.enter_context(announced(nucleus.root, nucleus.ready))
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel tasks until all have ended: one that was just failing may have missed the first time."""
+    pending = tasks
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
 
 
 class DeviceView:

@@ -46,10 +46,6 @@ LAST_RETRY_S = 30.0
 MAX_ARRIVALS = 256
 
 
-class _Lost(Exception):  # noqa: N818 - not an error: it ends a session
-    """The connection has gone."""
-
-
 class MqttUplink:
     """An `Uplink` over MQTT and HTTPS; an async context manager that stays connected from `connect` to its exit.
 
@@ -128,28 +124,23 @@ class MqttUplink:
     async def _run(self) -> None:
         while True:
             await self._is_online.wait()
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._until_lost(), name="uplink-connection")
-                    tasks.create_task(self._session(tasks), name="uplink-session")
-            except* _Lost:
-                log.debug("the session with the cloud has ended")
+            async with asyncio.TaskGroup() as tasks:
+                session = tasks.create_task(self._session(), name="uplink-session")
+                await self._is_offline.wait()
+                session.cancel()
 
-    async def _until_lost(self) -> None:
-        await self._is_offline.wait()
-        raise _Lost
-
-    async def _session(self, tasks: asyncio.TaskGroup) -> None:
+    async def _session(self) -> None:
         await _retry(self._messages.resume)
-        tasks.create_task(self._messages.run(), name="uplink-spool")
-        while not self._reports.is_empty:
-            await self._deliver_next()
-        tasks.create_task(self._jobs.run(), name="uplink-jobs")
-        tasks.create_task(self._shadow.run(), name="uplink-shadow")
-        self._jobs.ask()
-        self._shadow.ask()
-        while True:
-            await self._deliver_next()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._messages.run(), name="uplink-spool")
+            while not self._reports.is_empty:
+                await self._deliver_next()
+            tasks.create_task(self._jobs.run(), name="uplink-jobs")
+            tasks.create_task(self._shadow.run(), name="uplink-shadow")
+            self._jobs.ask()
+            self._shadow.ask()
+            while True:
+                await self._deliver_next()
 
     async def _deliver_next(self) -> None:
         key, report = await self._reports.next()
