@@ -70,6 +70,8 @@ class Preparation:
     #: What the last resolution chose, fetched or not.
     tried: tuple[tuple[ComponentName, Version], ...] = ()
     _refusals: dict[ComponentName, DeploymentError] = field(default_factory=dict)
+    #: The last answer of the cloud for each component: the same text again is not parsed again.
+    _answers: dict[ComponentName, tuple[bytes, Recipe]] = field(default_factory=dict)
 
     async def prepare(self, deployment: Deployment) -> Prepared:
         """Resolve and fetch everything that ``deployment`` needs.
@@ -256,6 +258,13 @@ class Preparation:
             return self._keep(candidate.recipe_text, candidate.arn, ask)
 
     def _keep(self, text: bytes, arn: str, ask: Ask) -> Recipe:
+        known = self._answers.get(ask.name)
+        recipe = known[1] if known is not None and known[0] == text else self._parse(text, ask)
+        self._answers[ask.name] = (text, recipe)
+        self.store.put_recipe(recipe, arn)
+        return recipe
+
+    def _parse(self, text: bytes, ask: Ask) -> Recipe:
         try:
             recipe = parse_recipe(text, file=f"the recipe of {ask.name} from the cloud")
         except RecipeError as error:
@@ -264,7 +273,6 @@ class Preparation:
             raise DeploymentError(
                 f"the cloud answered with {recipe.name} when asked for {ask.name}", codes=("RECIPE_PARSE_ERROR",)
             )
-        self.store.put_recipe(recipe, arn)
         return recipe
 
     async def _fetch(
