@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 #: A configuration merge may have 10 MB (cloud.md 7), and JSON in JSON grows.
 _MAX_BODY = 40 * 1024 * 1024
 _DRAIN = 1024 * 1024
-_PIECE = 1024 * 1024
+_PIECE = 256 * 1024
 
 _SCOPE = re.compile(r"Credential=([^/,\s]+)/\d{8}/(?:([^/,\s]+)/)?([^/,\s]+)/aws4_request")
 

@@ -22,7 +22,7 @@ KEPT_HEADERS = ("CacheControl", "ContentDisposition", "ContentEncoding", "Conten
 _MAX_KEY_BYTES = 1024
 _MAX_SIZE = 5 * 1024**3
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-_PIECE = 1024 * 1024
+_PIECE = 256 * 1024
 _RESPONSE_OVERRIDES = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType")
 
 

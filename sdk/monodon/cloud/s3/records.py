@@ -17,7 +17,7 @@ from monodon.cloud.protocol import ServiceError
 from monodon.cloud.store import Store, Table, sync_folder
 from monodon.core.json import Json
 
-_BATCH = 1024 * 1024
+_BATCH = 256 * 1024
 _FOLDER = "s3"
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
