@@ -1,5 +1,6 @@
 """``monodon nucleus``: run the embedded nucleus of a device."""
 
+import gc
 from pathlib import Path
 
 import click
@@ -21,6 +22,9 @@ def command() -> None:
 @click.option("--quiet", is_flag=True, help="Log into the root's logs/greengrass.log alone, not on stderr too.")
 def run(root: Path, init_config: Path | None, thing: str | None, quiet: bool) -> None:
     """Run the nucleus until SIGTERM or SIGINT; ready.json in its folder and one line on stdout say that it is ready."""
+    gc.disable()  # loading makes many objects and drops none: collecting meanwhile costs a tenth of the start
     from monodon.nucleus.run import run
 
+    gc.freeze()
+    gc.enable()
     run(root, init_config=init_config, thing=thing, is_quiet=quiet, announce=click.echo)
