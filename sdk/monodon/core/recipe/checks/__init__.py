@@ -17,7 +17,7 @@ from monodon.core.recipe.checks import (
     variables,
     whole,
 )
-from monodon.core.recipe.checks.pages import READER_PAGES
+from monodon.core.recipe.checks.pages import PAGES
 from monodon.core.recipe.checks.rule import Found, Rule, Target
 from monodon.core.recipe.checks.subject import Subject
 from monodon.core.recipe.model import Recipe
@@ -92,7 +92,7 @@ def _problem(rule: Rule, found: Found, subject: Subject) -> Problem:
 def explain(code: str) -> str | None:
     """Return the page of a code, or None if there is no such rule."""
     code = code.upper()
-    page = READER_PAGES.get(code)
+    page = PAGES.get(code)
     return page or next((rule.page for rule in RULES if rule.code == code), None)
 
 
@@ -116,4 +116,4 @@ def fixed(text: str, problems: Collection[Problem]) -> str:
     return "".join([*parts, text[end:]])
 
 
-__all__ = ["DEFAULT_TARGETS", "RULES", "Rule", "Target", "check", "explain", "fixed"]
+__all__ = ["DEFAULT_TARGETS", "PAGES", "RULES", "Rule", "Target", "check", "explain", "fixed"]
