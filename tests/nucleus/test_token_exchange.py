@@ -86,3 +86,20 @@ async def test_nonsense_and_silence_cost_nothing() -> None:
         _, silent = await asyncio.open_connection(parts.hostname, parts.port)
         assert (await ask(uri))[0] == 200
         silent.close()
+
+
+async def test_leaving_does_not_wait_for_a_cloud_that_does_not_answer() -> None:
+    asked = asyncio.Event()
+
+    async def never() -> RoleCredentials | None:
+        asked.set()
+        await asyncio.Event().wait()
+        return None
+
+    slow = TokenExchange(authenticate={"token": "a.b"}.get, credentials=never)
+    async with asyncio.timeout(5), slow.serving() as uri:
+        parts = urlsplit(uri)
+        _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(f"GET {parts.path} HTTP/1.1\r\nAuthorization: token\r\n\r\n".encode())
+        await asked.wait()
+    writer.close()

@@ -9,7 +9,7 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TypeAlias
 
@@ -40,26 +40,36 @@ class TokenExchange:
         self._authenticate = authenticate
         self._credentials = credentials
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
-        self._open: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def serving(self, port: int = 0) -> AsyncIterator[str]:
         """Listen on loopback until the end of the block; the URI to hand to components."""
         sockets = _loopback(port)
         number = sockets[0].getsockname()[1]
-        servers = [await asyncio.start_server(self._serve, sock=each, limit=MAX_REQUEST_BYTES) for each in sockets]
+        servers = [await asyncio.start_server(self._accept, sock=each, limit=MAX_REQUEST_BYTES) for each in sockets]
         try:
             yield f"http://localhost:{number}{PATH}"
         finally:
             for server in servers:
                 server.close()
-            for writer in list(self._open):
-                writer.close()
+            for task in self._serving:
+                task.cancel()
+            await asyncio.gather(*self._serving, return_exceptions=True)
             for server in servers:
                 await server.wait_closed()
 
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            await self._serve(reader, writer)
+        finally:
+            self._serving.discard(task)
+            writer.close()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open.add(writer)
         try:
             async with self._slots:
                 async with asyncio.timeout(REQUEST_TIMEOUT_S):
@@ -69,11 +79,6 @@ class TokenExchange:
                     await writer.drain()
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError, OSError) as error:
             log.debug("a request for credentials broke off: %s", error)
-        finally:
-            self._open.discard(writer)
-            writer.close()
-            with suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
 
     async def _answer(self, head: bytes) -> _Reply:
         request, *lines = head.decode("latin-1").split("\r\n")
