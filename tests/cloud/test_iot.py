@@ -113,7 +113,7 @@ def provision(cloud: Any, thing: str, tmp_path: Path) -> dict[str, Any]:
 
 
 async def test_certificates_policies_and_what_they_allow(cloud: Any, tmp_path: Path) -> None:
-    security = cloud._parts.security
+    access = cloud._parts.access
 
     def work() -> None:
         iot = cloud.iot
@@ -130,8 +130,8 @@ async def test_certificates_policies_and_what_they_allow(cloud: Any, tmp_path: P
         assert json.loads(iot.get_policy(policyName="p")["policyDocument"]) == json.loads(POLICY)
 
         def may(action: str, resource: str, client_id: str = "drone-1") -> bool:
-            identity = security.identity(certificate_id)
-            return bool(security.authorise(replace(identity, client_id=client_id), action, resource))
+            identity = access.identity(certificate_id)
+            return bool(access.authorise(replace(identity, client_id=client_id), action, resource))
 
         assert not may(CONNECT, "drone-1")
         iot.attach_policy(policyName="p", target=arn)
@@ -156,7 +156,7 @@ async def test_certificates_policies_and_what_they_allow(cloud: Any, tmp_path: P
         assert may(CONNECT, "drone-1"), "a group's policies hold for its things"
         refused(lambda: iot.delete_certificate(certificateId=certificate_id), "CertificateStateException")
         iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
-        assert security.identity(certificate_id) is None
+        assert access.identity(certificate_id) is None
         refused(lambda: iot.delete_certificate(certificateId=certificate_id), "DeleteConflictException")
         iot.detach_thing_principal(thingName="drone-1", principal=arn)
         iot.delete_certificate(certificateId=certificate_id)

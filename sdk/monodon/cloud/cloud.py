@@ -34,7 +34,7 @@ from monodon.cloud.greengrass import (
 from monodon.cloud.greengrass.deployments import SHADOW
 from monodon.cloud.greengrass.effective import Effective
 from monodon.cloud.iam import Iam
-from monodon.cloud.iot import JobOperations, Registry, Security, Things
+from monodon.cloud.iot import Access, Certificates, JobOperations, Policies, Registry, RoleAliases, Things
 from monodon.cloud.iot_data import SHADOW_TOPICS, IotData
 from monodon.cloud.jobs import Jobs
 from monodon.cloud.presign import presign_get
@@ -188,8 +188,9 @@ class Parts:
         self._now = now
         self._region = region
         registry = Registry(store, region=region, account=account, now=now)
-        self.security = security = Security(registry, authority, lambda: self.endpoints)
-        self.broker = Broker(store=store, authenticate=security.authenticate, authorise=security.authorise, now=now)
+        self.access = access = Access(registry)
+        role_aliases = RoleAliases(registry, access, lambda: self.endpoints)
+        self.broker = Broker(store=store, authenticate=access.authenticate, authorise=access.authorise, now=now)
         self.jobs = Jobs(
             store=store,
             broker_publish=self.broker.publish,
@@ -250,7 +251,8 @@ class Parts:
             device_api=DataPlane(
                 store=store,
                 registry=registry,
-                security=security,
+                access=access,
+                role_alias=role_aliases.role_alias,
                 issuer=sts,
                 backends=[candidates, self.components],
             ),
@@ -263,7 +265,13 @@ class Parts:
                     tags,
                     Account(store, now=now, thing_exists=registry.has_thing, limits=limits),
                 ],
-                "iot": [Things(registry), security, JobOperations(registry, self.jobs)],
+                "iot": [
+                    Things(registry),
+                    Certificates(registry, access, authority),
+                    Policies(registry, access),
+                    role_aliases,
+                    JobOperations(registry, self.jobs),
+                ],
                 "iotdata": [self._iot_data],
                 "iot-jobs-data": [self.jobs],
                 "s3": [Buckets(records), Objects(records), MultipartUploads(records)],

@@ -5,15 +5,15 @@ Components' candidates and artifact URLs, the thing groups of a core device, and
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 from urllib.parse import unquote
 
 from monodon.cloud.broker.identity import Identity
 from monodon.cloud.context import RequestContext
 from monodon.cloud.gateway import Call
+from monodon.cloud.iot.access import Access
 from monodon.cloud.iot.registry import Registry
-from monodon.cloud.iot.security import Security
 from monodon.cloud.paging import page_of
 from monodon.cloud.protocol import ServiceError, WireResponse, parse_request, route, serialise, serialise_error
 from monodon.cloud.protocol.model import load
@@ -38,15 +38,24 @@ class DataPlane:
     """Answers devices.
 
     Args:
+        role_alias: the record of a role alias: ``role`` (ARN) and ``duration`` in seconds; raises ServiceError.
         backends: objects that have the methods ``resolve_component_candidates`` and ``get_component_version_artifact``.
     """
 
     def __init__(
-        self, *, store: Store, registry: Registry, security: Security, issuer: Issuer, backends: Sequence[object]
+        self,
+        *,
+        store: Store,
+        registry: Registry,
+        access: Access,
+        role_alias: Callable[[str], Mapping[str, Json]],
+        issuer: Issuer,
+        backends: Sequence[object],
     ) -> None:
         self._store = store
         self._registry = registry
-        self._security = security
+        self._access = access
+        self._role_alias = role_alias
         self._issuer = issuer
         self._backends = backends
 
@@ -66,7 +75,7 @@ class DataPlane:
                 "the request has no signature, and the connection no client certificate",
                 status=403,
             )
-        identity = self._security.identity(context.certificate_id)
+        identity = self._access.identity(context.certificate_id)
         if identity is None:
             raise ServiceError("AccessDeniedException", "the certificate is unknown or not active", status=403)
         return identity
@@ -121,13 +130,13 @@ class DataPlane:
         thing = call.request.headers.get("x-amzn-iot-thingname")
         if thing is not None and thing not in caller.thing_names:
             raise ServiceError("AccessDeniedException", f"the certificate is not attached to {thing}", status=403)
-        if not self._security.may_assume(caller, alias):
+        if not self._access.may_assume(caller, alias):
             raise ServiceError(
                 "AccessDeniedException",
                 f"no policy of the certificate allows iot:AssumeRoleWithCertificate on the role alias {alias}",
                 status=403,
             )
-        record = self._security.role_alias(alias)
+        record = self._role_alias(alias)
         issued = self._issuer.issue(record["role"], caller.certificate_id, record["duration"], call.context)
         return _json({"credentials": {name: value for name, value in issued.items() if name != "expiration_s"}})
 

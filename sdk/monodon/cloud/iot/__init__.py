@@ -1,8 +1,11 @@
-"""AWS IoT's registry and security: things, groups, certificates, policies, role aliases, endpoints."""
+"""AWS IoT's registry and security: things, groups, certificates, policies, role aliases, endpoints, jobs."""
 
+from monodon.cloud.iot.access import Access
+from monodon.cloud.iot.certificates import Certificates
 from monodon.cloud.iot.jobs import JobOperations
+from monodon.cloud.iot.policies import Policies
 from monodon.cloud.iot.registry import Registry
-from monodon.cloud.iot.security import Security
+from monodon.cloud.iot.role_aliases import RoleAliases
 from monodon.cloud.iot.things import Things
 
-__all__ = ["JobOperations", "Registry", "Security", "Things"]
+__all__ = ["Access", "Certificates", "JobOperations", "Policies", "Registry", "RoleAliases", "Things"]
