@@ -285,6 +285,21 @@ def test_a_conversation_recorded_from_awsiotsdk(golden_frames: dict[str, bytes])
     assert events[-1] == StreamClosed(3)
 
 
+def test_headers_met_before_are_known_but_for_the_stream_id() -> None:
+    """Also when the bytes of a stream id lie inside another header, or there are two ids."""
+    connection = opened()
+    decoy = Header("operation", HeaderType.STRING, "x\x0a:stream-id\x04\0\0\0\1")
+    for number in (1, 2, 3):
+        fine = encode([text("a", "b"), *control(0, number), text("operation", PUBLISH)], b"{}")
+        assert drive(connection, fine) == [Request(number, PUBLISH, b"{}")]
+    for number in (4, 5):
+        hidden = encode([decoy, *control(0, number)], b"{}")
+        assert drive(connection, hidden) == [Request(number, str(decoy.value), b"{}")]
+    for number in (6, 7):
+        twice = encode([text("operation", PUBLISH), *control(0, 6), Header(":Stream-Id", HeaderType.INT32, number)])
+        assert drive(connection, twice) == [Request(number, PUBLISH, b"")]
+
+
 @given(
     order=st.lists(
         st.sampled_from([request(1), request(2), request(3), message(0, 1, 2), message(2, 0), message(0, 9), b"junk"]),

@@ -28,6 +28,7 @@ from monodon.ipc.eventstream import (
     HeaderBlockError,
     HeaderType,
     Message,
+    decode_headers,
     encode_headers,
     encode_pieces,
 )
@@ -151,10 +152,46 @@ def _block(kind: MessageType, content_type: str | None, model_type: str | None, 
     return start + stream_id.to_bytes(4, "big")
 
 
-def _control(message: Message) -> tuple[int, int, int, str | None]:
-    """Return message type, flags, stream id and operation; control headers count only as Int32."""
+_Control = tuple[int, int, int, str | None]
+_STREAM_ID_START: Final = _INT32_HEADERS[":stream-id"]
+_MAX_KNOWN_BLOCKS: Final = 1000
+_MAX_KNOWN_BYTES: Final = 512
+_known_controls: dict[tuple[bytes, bytes], _Control] = {}
+
+
+def _control(block: bytes) -> _Control:
+    """Return message type, flags, stream id and operation.
+
+    A client writes the same headers again and again but for the stream id, so what they mean is remembered without
+    it. Two blocks that differ only in four bytes after the same start parse alike, as long as those were the id.
+    """
+    start, found, rest = block.partition(_STREAM_ID_START)
+    if not found or len(rest) < 4:
+        return _read_control(decode_headers(block))
+    known = _known_controls.get((start, rest[4:]))
+    stream_id = int.from_bytes(rest[:4], "big", signed=True)
+    if known is not None:
+        return known[0], known[1], stream_id, known[3]
+    headers = decode_headers(block)
+    control = _read_control(headers)
+    if len(block) <= _MAX_KNOWN_BYTES and len(_known_controls) < _MAX_KNOWN_BLOCKS and _is_id_after(start, headers):
+        _known_controls[start, rest[4:]] = control
+    return control
+
+
+def _is_id_after(start: bytes, headers: tuple[Header, ...]) -> bool:
+    """Whether the bytes after ``start`` are the stream id, and the only one of ``headers``."""
+    try:
+        decode_headers(start)
+    except HeaderBlockError:
+        return False
+    return sum(header.name.lower() == ":stream-id" for header in headers) == 1
+
+
+def _read_control(headers: tuple[Header, ...]) -> _Control:
+    """Return what the headers say; the control headers count only as Int32, the operation only as a String."""
     kind = flags = stream_id = operation = None
-    for name, header_type, value in message.headers:
+    for name, header_type, value in headers:
         if header_type is HeaderType.INT32:
             lowered = name.lower()
             if lowered == ":message-type":
@@ -224,7 +261,7 @@ class Connection:
     # what arrives
 
     def _handle(self, message: Message) -> Event | None:
-        kind, flags, stream_id, operation = _control(message)
+        kind, flags, stream_id, operation = _control(message.block)
         if self.phase is Phase.AWAITING_CONNECT:
             if kind != MessageType.CONNECT or stream_id != 0:
                 raise _violation("the first message must be CONNECT")

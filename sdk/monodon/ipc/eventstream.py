@@ -13,6 +13,7 @@ Source: aws-c-event-stream, ``event_stream.c`` and ``event_stream.h`` (limits).
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -78,11 +79,21 @@ class Header(NamedTuple):
     value: HeaderValue
 
 
-class Message(NamedTuple):
-    """One frame."""
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One frame: its header block, parsed when asked for, and its payload."""
 
-    headers: tuple[Header, ...]
+    block: bytes
     payload: bytes
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """The headers in order.
+
+        Raises:
+            HeaderBlockError: the block does not parse.
+        """
+        return decode_headers(self.block)
 
     def find(self, name: str, header_type: HeaderType) -> HeaderValue | None:
         """Return the value of the header of that name (in any case) and type; None when there is none."""
@@ -205,7 +216,7 @@ def _decode_frame(frame: memoryview) -> Message:
     if zlib.crc32(frame[:end]) != _CRC.unpack_from(frame, end)[0]:
         raise FramingError("wrong checksum of a message")
     payload_at = PRELUDE_BYTES + _PRELUDE.unpack_from(frame)[1]
-    return Message(decode_headers(bytes(frame[PRELUDE_BYTES:payload_at])), bytes(frame[payload_at:end]))
+    return Message(bytes(frame[PRELUDE_BYTES:payload_at]), bytes(frame[payload_at:end]))
 
 
 class Decoder:

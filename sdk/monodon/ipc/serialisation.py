@@ -208,17 +208,25 @@ _DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 _ENCODER: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
+def read_json(body: bytes) -> Json:
+    """Return the JSON value of a body.
+
+    Raises:
+        InvalidArgumentsError: not UTF-8, not JSON (NaN and infinity are none), or nested too deeply.
+    """
+    try:
+        return _DECODER.decode(body.decode())
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgumentsError(f"the body is not JSON: {error}") from error
+
+
 def read_shape(shape: type[ShapeT], body: bytes) -> ShapeT:
     """Return the request or answer in a body; unknown fields are ignored.
 
     Raises:
         InvalidArgumentsError: not UTF-8, not JSON, not an object, or a field of the wrong type (named).
     """
-    try:
-        value = _DECODER.decode(body.decode())
-    except (ValueError, RecursionError) as error:
-        raise InvalidArgumentsError(f"the body is not JSON: {error}") from error
-    return _read_fields(shape, value, "")
+    return _read_fields(shape, read_json(body), "")
 
 
 def to_json(shape: Shape) -> dict[str, Json]:

@@ -150,7 +150,8 @@ class IpcServer:
             operation = self._operations.get(model.name)
             if operation is None:
                 raise ServiceError(f"Operation {model.name} is not supported by Greengrass")
-            message = read_shape(model.request, request.payload)
+            payload = request.payload
+            message = read_shape(model.request, payload) if operation.read is None else operation.read(payload)
             self._check(session.caller, model, operation, message)
         except ModelledError as error:
             session.fail(model, request.stream_id, error)

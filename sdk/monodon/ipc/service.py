@@ -36,11 +36,13 @@ class Operation:
     """How one operation is carried out.
 
     ``resource`` gives what the caller's policies must cover: one text, or several. It may raise what is to be
-    checked before authorisation. None: the operation asks for no policy.
+    checked before authorisation. None: the operation asks for no policy. ``read`` makes the request of a body where
+    that is not done the usual way.
     """
 
     handler: Callable[..., Any]
     resource: Callable[[Any], str | tuple[str, ...]] | None = None
+    read: Callable[[bytes], Shape] | None = None
 
     is_generator: bool = field(init=False)
     is_coroutine: bool = field(init=False)

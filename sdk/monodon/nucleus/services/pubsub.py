@@ -10,7 +10,7 @@ from typing import Final
 from monodon.core.policy import PUBSUB
 from monodon.core.topics import Matching, Subscriptions, has_wildcard, valid_local_topic
 from monodon.ipc.errors import InvalidArgumentsError
-from monodon.ipc.serialisation import JsonObject, write_shape
+from monodon.ipc.serialisation import JsonObject, Shape, write_shape
 from monodon.ipc.service import Operation, Service, Stream
 from monodon.ipc.shapes import (
     BinaryMessage,
@@ -22,8 +22,10 @@ from monodon.ipc.shapes import (
     SubscribeToTopicResponse,
     SubscriptionResponseMessage,
 )
+from monodon.ipc.splicing import SplicedPublish, read_publish
 
-Deliver = Callable[[SubscriptionResponseMessage], None]
+#: Takes a ``SubscriptionResponseMessage``, or one that is spliced: ``write_shape`` gives the body of either.
+Deliver = Callable[[Shape], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,8 +63,10 @@ class Bus:
 
         return unsubscribe
 
-    def publish(self, topic: str, message: JsonObject | bytes, *, sender: str) -> int:
+    def publish(self, topic: str, message: JsonObject | bytes | SplicedPublish, *, sender: str) -> int:
         """Hand a message to every subscriber, encoded once; return how many there were.
+
+        The message is a JSON object, bytes, or what a client sent, passed on as it came.
 
         Raises:
             InvalidArgumentsError: not a topic to publish on, or infinity in a JSON message.
@@ -75,7 +79,7 @@ class Bus:
             if subscriber.wants_own or subscriber.component != sender
         ]
         if receivers:
-            event = _event(topic, message)
+            event = message.event() if isinstance(message, SplicedPublish) else _event(topic, message)
             for subscriber in receivers:
                 subscriber.deliver(event)
         return len(receivers)
@@ -94,7 +98,9 @@ def _event(topic: str, message: JsonObject | bytes) -> SubscriptionResponseMessa
     return event
 
 
-def _message(request: PublishToTopicRequest) -> JsonObject | bytes:
+def _message(request: PublishToTopicRequest | SplicedPublish) -> JsonObject | bytes | SplicedPublish:
+    if isinstance(request, SplicedPublish):
+        return request
     found = request.publish_message
     if found is None:
         raise InvalidArgumentsError("publishMessage is missing")
@@ -105,7 +111,7 @@ def _message(request: PublishToTopicRequest) -> JsonObject | bytes:
     raise InvalidArgumentsError("publishMessage has no message")
 
 
-def _topic(request: PublishToTopicRequest) -> str:
+def _topic(request: PublishToTopicRequest | SplicedPublish) -> str:
     if request.topic is None:
         raise InvalidArgumentsError("topic is missing")
     return request.topic
@@ -118,7 +124,7 @@ _MODES: Final[Mapping[str | None, ReceiveMode | None]] = {None: None, **{str(mod
 def pubsub_service(bus: Bus) -> Service:
     """Return the service of local topics."""
 
-    def publish_to_topic(request: PublishToTopicRequest, caller: str) -> None:
+    def publish_to_topic(request: PublishToTopicRequest | SplicedPublish, caller: str) -> None:
         bus.publish(_topic(request), _message(request), sender=caller)
 
     def subscribe_to_topic(request: SubscribeToTopicRequest, caller: str, stream: Stream) -> SubscribeToTopicResponse:
@@ -131,7 +137,7 @@ def pubsub_service(bus: Bus) -> Service:
     return Service(
         PUBSUB,
         {
-            "aws.greengrass#PublishToTopic": Operation(publish_to_topic, resource=_topic),
+            "aws.greengrass#PublishToTopic": Operation(publish_to_topic, resource=_topic, read=read_publish),
             "aws.greengrass#SubscribeToTopic": Operation(
                 subscribe_to_topic, resource=lambda request: request.topic or ""
             ),
