@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
@@ -16,6 +17,7 @@ NOUNS = {
     "nucleus": ("monodon.cli.nucleus", "Run the embedded nucleus."),
     "component": ("monodon.cli.component", "Build and publish components."),
     "fleet": ("monodon.cli.fleet", "Provision, deploy to and watch a fleet."),
+    "dev": ("monodon.cli.dev", "Try things on this machine as a device would have them."),
     "demo": ("monodon.cli.demo", "The whole loop on this machine: package, deploy, classify, keep."),
 }
 
@@ -48,13 +50,15 @@ def main() -> None:
     run(monodon)
 
 
-def run(command: click.Command) -> None:
-    """Run a command and exit: 0 done, 1 a MonodonError, 2 wrong usage (Click's own), 130 or 143 interrupted."""
+def run(command: click.Command, arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command (with the process's arguments, unless others are given) and exit.
+
+    Codes: 0 done, 1 a MonodonError, 2 wrong usage (Click's own), 130 or 143 interrupted, or what the command chose.
+    """
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
-        command.main(standalone_mode=False)
-    except click.exceptions.Exit as end:
-        sys.exit(end.exit_code)
+        # Our commands return None; of one that ended by `context.exit`, Click returns the code instead of raising.
+        code = command.main(arguments, standalone_mode=False)
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
@@ -63,6 +67,7 @@ def run(command: click.Command) -> None:
     except MonodonError as error:
         print_error(error)
         sys.exit(1)
+    sys.exit(code if type(code) is int else 0)
 
 
 def _on_sigterm(number: int, frame: object) -> NoReturn:
