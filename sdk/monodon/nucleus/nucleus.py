@@ -322,10 +322,11 @@ def _open_logs(root: Path, settings: Mapping[str, Json], stack: AsyncExitStack) 
     stack.callback(logs.close)
     handler, logger = logs.handler(), logging.getLogger("monodon")
     before = logger.level
-    logger.addHandler(handler)
+    for each in (logger, logging.getLogger("asyncio")):
+        each.addHandler(handler)
+        stack.callback(each.removeHandler, handler)
     logger.setLevel({"TRACE": 5, "WARN": logging.WARNING}.get(read.level) or logging.getLevelName(read.level))
     stack.callback(logger.setLevel, before)
-    stack.callback(logger.removeHandler, handler)
     return logs
 
 
