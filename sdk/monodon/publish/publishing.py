@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
 from monodon.core.names import component_arn, component_version_arn
@@ -27,6 +28,7 @@ DEPLOYABLE_TIMEOUT_S = 120.0
 MAX_RECIPE_BYTES = 16_384
 #: Where the digest of an uploaded artifact stands among its S3 metadata.
 DIGEST_KEY = "sha256"
+_NO_BUCKET = "make the artifact bucket first: scripts/provision_fleet does"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,10 @@ def publish(
         yield from _publish(package, registry, timeout_s, clock)
     except ClientError as error:
         raise PublishError(f"{package.label}: {_reason(error)}", hint=_hint(error)) from error
+    except Boto3Error as error:  # an upload's own way to fail
+        raise PublishError(
+            f"{package.label}: {error}", hint=_NO_BUCKET if "NoSuchBucket" in str(error) else None
+        ) from error
     except BotoCoreError as error:
         raise PublishError(
             f"{package.label}: AWS cannot be reached: {error}", hint="is AWS_ENDPOINT_URL right?"
@@ -245,6 +251,6 @@ def _reason(error: ClientError) -> str:
 
 def _hint(error: ClientError) -> str | None:
     if error.response["Error"]["Code"] == "NoSuchBucket":
-        return "make the artifact bucket first: scripts/provision_fleet does"
+        return _NO_BUCKET
     fields = error.response.get("fields")
     return json.dumps(fields) if fields else None
