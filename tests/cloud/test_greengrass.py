@@ -10,6 +10,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from monodon.cloud.certificates import CertificateAuthority
+from monodon.cloud.cloud import Parts
+from monodon.cloud.greengrass import Limits
+from monodon.cloud.protocol.model import load
+from monodon.cloud.store import Store
+
 ACCOUNT = "123456789012"
 GROUP_ARN = f"arn:aws:iot:us-east-1:{ACCOUNT}:thinggroup/drones"
 THING_ARN = f"arn:aws:iot:us-east-1:{ACCOUNT}:thing/drone-1"
@@ -491,3 +497,17 @@ async def test_the_rest_is_kept_and_given_back(cloud: Any) -> None:
         assert listed["associatedClientDevices"] == []
 
     await cloud.off_loop(work)
+
+
+def test_every_operation_of_the_model_is_there(tmp_path: Path) -> None:
+    """Cloud notes, section 2: 29 operations."""
+    with Store.open(tmp_path / "state") as store:
+        authority = CertificateAuthority.open(tmp_path / "state")
+        parts = Parts(store, authority, region="us-east-1", account=ACCOUNT, now=lambda: 0.0, limits=Limits())
+        backends = parts.backends["greengrass"]
+        missing = [
+            operation.name
+            for operation in load("greengrassv2").operations.values()
+            if not any(hasattr(backend, operation.method_name) for backend in backends)
+        ]
+    assert missing == []

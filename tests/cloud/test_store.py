@@ -1,4 +1,5 @@
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,3 +125,27 @@ def test_a_path_that_cannot_be_a_folder_is_one_clear_line(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match="cannot use"):
         Store.open(tmp_path / "file")
+
+
+def test_a_full_disk_undoes_the_transaction_and_the_store_goes_on(store: Store) -> None:
+    table = store.table("t")
+    table.put("before", {"n": 1})
+    pages = store.query("PRAGMA page_count", ()).fetchone()[0]
+    store.query(f"PRAGMA max_page_count = {pages + 2}", ())
+    with pytest.raises(sqlite3.OperationalError, match="full"), store.transaction():
+        table.put("small", {})
+        with store.transaction():
+            table.put("large", {"x": "y" * 1_000_000})
+    assert list(table.keys()) == ["before"]
+    table.put("after", {})
+    assert list(table.keys()) == ["after", "before"]
+
+
+def test_what_waited_for_a_commit_is_called_even_if_one_fails(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    called: list[str] = []
+    with store.transaction():
+        store.after_commit(lambda: called.append("first"))
+        store.after_commit(lambda: called[5])  # type: ignore[arg-type,return-value]
+        store.after_commit(lambda: called.append("last"))
+    assert called == ["first", "last"]
+    assert "after a commit" in caplog.text

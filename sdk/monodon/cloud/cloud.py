@@ -9,7 +9,7 @@ import os
 import secrets
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -243,6 +243,29 @@ class Parts:
         )
         self._deployments, self._core_devices, self._registry = deployments, core_devices, registry
         sts = Sts(store, now=now)
+        #: By signing name.
+        self.backends: Mapping[str, Sequence[object]] = {
+            "greengrass": [
+                self.components,
+                candidates,
+                deployments,
+                core_devices,
+                tags,
+                Account(store, now=now, thing_exists=registry.has_thing, limits=limits),
+            ],
+            "iot": [
+                Things(registry),
+                Certificates(registry, access, authority),
+                Policies(registry, access),
+                role_aliases,
+                JobOperations(registry, self.jobs),
+            ],
+            "iotdata": [self._iot_data],
+            "iot-jobs-data": [self.jobs],
+            "s3": [Buckets(records), Objects(records), MultipartUploads(records)],
+            "sts": [sts],
+            "iam": [Iam(store, account=account, now=now)],
+        }
         self.gateway = Gateway(
             store=store,
             region=region,
@@ -256,28 +279,7 @@ class Parts:
                 issuer=sts,
                 backends=[candidates, self.components],
             ),
-            backends={
-                "greengrass": [
-                    self.components,
-                    candidates,
-                    deployments,
-                    core_devices,
-                    tags,
-                    Account(store, now=now, thing_exists=registry.has_thing, limits=limits),
-                ],
-                "iot": [
-                    Things(registry),
-                    Certificates(registry, access, authority),
-                    Policies(registry, access),
-                    role_aliases,
-                    JobOperations(registry, self.jobs),
-                ],
-                "iotdata": [self._iot_data],
-                "iot-jobs-data": [self.jobs],
-                "s3": [Buckets(records), Objects(records), MultipartUploads(records)],
-                "sts": [sts],
-                "iam": [Iam(store, account=account, now=now)],
-            },
+            backends=self.backends,
         )
         registry.on_membership_change(self._membership_changed)
         self._iot_data.watch(self._shadow_changed)

@@ -17,4 +17,3 @@ class RequestContext:
     endpoint: str = "http://127.0.0.1"
     certificate_id: str | None = None
     access_key: str | None = None
-    headers: tuple[tuple[str, str], ...] = ()

@@ -11,6 +11,7 @@ is durable (a notification, say) is handed to ``after_commit``.
 """
 
 import json
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from typing import Self
 
 from monodon.core.json import Json
 from monodon.errors import StateError
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 MARK = "monodon-cloud.json"
@@ -154,19 +157,27 @@ class Store:
         self._depth += 1
         try:
             yield
+            self._connection.execute("COMMIT" if outer else f"RELEASE {name}")
         except BaseException:
             self._depth -= 1
-            self._connection.execute("ROLLBACK" if outer else f"ROLLBACK TO {name}")
-            if not outer:
-                self._connection.execute(f"RELEASE {name}")
             del self._after_commit[waiting:]
+            self._undo(None if outer else name)
             raise
         self._depth -= 1
-        self._connection.execute("COMMIT" if outer else f"RELEASE {name}")
         if outer:
             callbacks, self._after_commit = self._after_commit, []
             for callback in callbacks:
-                callback()
+                _call(callback)
+
+    def _undo(self, savepoint: str | None) -> None:
+        """Undo a transaction, or what came after a savepoint; a full disk may have ended all of it already."""
+        if not self._connection.in_transaction:
+            return
+        if savepoint is None:
+            self._connection.execute("ROLLBACK")
+        else:
+            self._connection.execute(f"ROLLBACK TO {savepoint}")
+            self._connection.execute(f"RELEASE {savepoint}")
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once the open transaction is durable, never if it is undone; at once if none is open."""
@@ -190,6 +201,14 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _call(callback: Callable[[], None]) -> None:
+    """Call what waited for a commit; what it was about is on the disk, so its own failure is only told."""
+    try:
+        callback()
+    except Exception:
+        log.exception("after a commit")
 
 
 def write_whole(path: Path, data: bytes, *, mode: int = 0o600) -> None:

@@ -4,6 +4,7 @@ import base64
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from monodon.cloud.context import RequestContext
@@ -89,7 +90,7 @@ class Components:
         for version in self.versions(name):
             record = self._table.get(f"{name}/{version}")
             if record is not None and record["state"] == "DEPLOYABLE":
-                yield version, parse_recipe(record["processed"], file="recipe.json")
+                yield version, _stored(record["processed"])
 
     def arn(self, name: str, version: object) -> str:
         """The ARN of a version of this account's component."""
@@ -235,7 +236,7 @@ class Components:
         record = self._table.get(key)
         if record is None or record["state"] != "REQUESTED":
             return
-        recipe = parse_recipe(record["processed"], file="recipe.json")
+        recipe = _stored(record["processed"])
         errors: dict[str, str] = {}
         sizes: dict[str, int] = {}
         manifests = tuple(
@@ -286,7 +287,7 @@ class Components:
         record = self._table.get(f"{name}/{version}")
         if record is None:
             raise not_found(_KIND, arn)
-        return parse_recipe(record["processed"], file="recipe.json"), record
+        return _stored(record["processed"]), record
 
     @staticmethod
     def _public(arn: str, name: str, version: str) -> tuple[Recipe, Mapping[str, Json]]:
@@ -358,6 +359,12 @@ def _read(text: bytes) -> Recipe:
             ]
         )
     return reading.recipe
+
+
+@lru_cache(maxsize=256)
+def _stored(text: str) -> Recipe:
+    """Return the recipe of a record; a fleet asks for the same few again and again."""
+    return parse_recipe(text, file="recipe.json")
 
 
 def _artifacts(recipe: Recipe) -> Iterator[Artifact]:
