@@ -127,7 +127,8 @@ def test_what_botocore_sends_is_routed_and_read_back(service: str, name: str, da
     if operation.input is None:
         return
     value = data.draw(inputs(operation))
-    assume(service != "sts" or "{}" not in str(list(value.values())))  # a form cannot say that a structure is there and empty
+    # A form cannot say that a structure is there and empty.
+    assume(service != "sts" or "{}" not in str(list(value.values())))
     request, body = sent(service, name, as_their_input(operation.input, value))
     match = route(model, request, body)
     assert match.operation is operation
