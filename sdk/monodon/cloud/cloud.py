@@ -117,6 +117,7 @@ class Cloud:
         _check_loopback(self._host)
         claim(self._folder)
         with _locked(self._folder), Store.open(self._folder) as store:
+            (self._folder / READY).unlink(missing_ok=True)  # of one that was killed
             region, account = self._place(store)
             authority = CertificateAuthority.open(self._folder, host=self._host)
             parts = self.parts = Parts(
