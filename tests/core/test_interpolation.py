@@ -13,9 +13,9 @@ from monodon.core.interpolation import (
     Variables,
     interpolate,
     interpolate_configuration,
-    look_up_pointer,
     render,
 )
+from monodon.core.pointers import look_up_pointer
 from monodon.errors import DeploymentError
 
 

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from monodon.authoring.grants import compare, needs_of
 from monodon.authoring.project import RECIPE_FILES, Kind, Source, find_components
 from monodon.core.names import ComponentName
 from monodon.core.recipe.checks import DEFAULT_TARGETS, Target, check
@@ -104,8 +103,12 @@ def _check_source(
 
 def _compare_grants(text: str, file: str, code: Mapping[str, str]) -> Iterator[Problem]:
     """Yield where the recipe's accessControl and what the code uses differ, at the accessControl."""
+    if not code:
+        return
+    from monodon.authoring.grants import compare, needs_of  # reads Python: slow to import
+
     reading = read_recipe(text, file=file)
-    if not code or reading.recipe is None:
+    if reading.recipe is None:
         return
     try:
         needs = needs_of(code)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from monodon.authoring.recipes import load_module
 from monodon.core.json import Json
 from monodon.core.recipe.model import Recipe
 from monodon.core.recipe.reading import parse_recipe
@@ -92,6 +91,8 @@ def _search(folder: Path, depth: int) -> Iterator[Source]:
 
 
 def _from_python(source: Source) -> tuple[Recipe, ...]:
+    from monodon.authoring.recipes import load_module  # most recipes are files
+
     recipes = getattr(load_module(source.file.resolve()), "RECIPES", None)
     if not isinstance(recipes, tuple) or not recipes or not all(isinstance(one, Recipe) for one in recipes):
         hint = "RECIPES = (recipe(name=…, version=…),)"

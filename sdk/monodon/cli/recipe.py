@@ -10,6 +10,8 @@ from monodon.core.recipe.problems import Problem, Severity
 from monodon.errors import ConfigurationError, RecipeError
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.HINT: "cyan"}
+#: Fixes that overlap are applied one after the other.
+MAX_FIXES = 5
 PATH = click.Path(path_type=Path)
 
 
@@ -39,7 +41,9 @@ def check(paths: tuple[Path, ...], targets: tuple[str, ...], as_json: bool, fix:
 
     wanted = frozenset(Target(name) for name in targets) or DEFAULT_TARGETS
     checked: Sequence[Checked] = list(check_paths(paths, targets=wanted))
-    if fix and any(_fix(one.file, one.text, one.problems) for one in checked if one.is_written_by_hand):
+    for _ in range(MAX_FIXES if fix else 0):
+        if not [one for one in checked if one.is_written_by_hand and _fix(one.file, one.text, one.problems)]:
+            break
         checked = list(check_paths(paths, targets=wanted))
     if as_json:
         files = [{"file": one.label, "problems": [_as_json(problem) for problem in one.problems]} for one in checked]

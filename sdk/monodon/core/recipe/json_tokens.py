@@ -99,9 +99,9 @@ class _Parser:
         elif self._kind == "word":
             node = Scalar(self._at, self._token, _WORDS[self._token])
         elif self._is_mark("{"):
-            node = self._open_up(Entries(self._at))
+            node = self._open_up(Entries(self._at, []))
         elif self._is_mark("["):
-            node = self._open_up(Items(self._at))
+            node = self._open_up(Items(self._at, []))
         else:
             raise self._unexpected("a value")
         self._advance()

@@ -7,7 +7,6 @@ meaning depends on the device.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from urllib.parse import unquote
 
 from monodon.core.json import Json
 from monodon.core.names import ComponentName
@@ -74,7 +73,12 @@ class Artifact:
         path = self.uri.split("?")[0].split("#")[0]
         if "/" not in path:
             path = path.partition(":")[2]
-        return unquote(path.rpartition("/")[2])
+        name = path.rpartition("/")[2]
+        if "%" in name:
+            from urllib.parse import unquote  # slow to import, and seldom needed
+
+            return unquote(name)
+        return name
 
     @property
     def folder_name(self) -> str:

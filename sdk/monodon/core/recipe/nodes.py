@@ -1,8 +1,7 @@
 """A recipe's text as a tree that remembers where everything stood; the same from YAML and from JSON."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from monodon.core.json import Json
 
@@ -14,8 +13,7 @@ MAX_DEPTH = 100
 MAX_NODES = 50_000
 
 
-@dataclass(slots=True)
-class Scalar:
+class Scalar(NamedTuple):
     """A value without parts: its text, and what a device makes of it where any type is allowed."""
 
     at: Place
@@ -25,20 +23,18 @@ class Scalar:
     is_plain: bool = True
 
 
-@dataclass(slots=True)
-class Items:
+class Items(NamedTuple):
     """A list."""
 
     at: Place
-    items: "list[Node]" = field(default_factory=list)
+    items: "list[Node]"
 
 
-@dataclass(slots=True)
-class Entries:
+class Entries(NamedTuple):
     """A map, in the order of the text; of equal keys the last counts."""
 
     at: Place
-    entries: "list[tuple[Scalar, Node]]" = field(default_factory=list)
+    entries: "list[tuple[Scalar, Node]]"
 
     def get(self, name: str) -> "Node | None":
         """Return the value of a key, spelled in any case; the last one, as on the device."""

@@ -1,7 +1,9 @@
 """What is wrong with a recipe, and where."""
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 #: More problems than anybody reads; the rest is counted.
 MAX_PROBLEMS = 100
@@ -15,8 +17,7 @@ class Severity(StrEnum):
     HINT = "hint"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fix:
+class Fix(NamedTuple):
     """A safe change of the text: ``old``, which stands at ``line`` and ``column``, becomes ``new``."""
 
     line: int
@@ -43,13 +44,13 @@ class Problem:
         return f"{file}:{self.line}:{self.column}: {self.message}"
 
 
-@dataclass(slots=True)
 class Problems:
     """Collects what a reader finds, up to a limit."""
 
-    found: list[Problem] = field(default_factory=list)
-    left_out: int = 0
-    left_out_errors: int = 0
+    def __init__(self) -> None:
+        self.found: list[Problem] = []
+        self.left_out = 0
+        self.left_out_errors = 0
 
     def add(
         self,
@@ -93,6 +94,13 @@ class Problems:
             last = Problem(code="R010", severity=severity, message=f"and {self.left_out} more problems")
             return (*ordered, last)
         return tuple(ordered)
+
+
+def closest(word: str, known: Collection[str], *, cutoff: float = 0.6) -> str | None:
+    """Return the known word that is most like ``word``, if any is as like as ``cutoff`` (0 to 1)."""
+    from difflib import get_close_matches  # needed only when something is wrong
+
+    return next(iter(get_close_matches(word, known, n=1, cutoff=cutoff)), None)
 
 
 class UnreadableError(Exception):

@@ -6,7 +6,6 @@ The text becomes a tree of nodes (``yaml_events``, ``json_tokens``); this module
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from monodon.core.json import Json
@@ -24,7 +23,7 @@ from monodon.core.recipe.model import (
     Unarchive,
 )
 from monodon.core.recipe.nodes import Entries, Items, Node, Scalar, child
-from monodon.core.recipe.problems import Problem, Problems, Severity, UnreadableError
+from monodon.core.recipe.problems import Problem, Problems, Severity, UnreadableError, closest
 from monodon.core.recipe.yaml_events import parse_yaml
 from monodon.core.semver import Requirement, Version
 from monodon.errors import MonodonError, RecipeError
@@ -234,8 +233,8 @@ class _Reader:
             self._problems.left_out += 1
             return
         known = [key.name for key in SHAPES[shape]]
-        close = get_close_matches(name.text, known, n=1, cutoff=0.7)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+        close = closest(name.text, known, cutoff=0.7)
+        hint = f"did you mean {close}?" if close else f"known here: {', '.join(known)}"
         message = f"unknown key {name.text!r}: a device ignores it"
         self._problems.add(
             "R102", message, name.at, hint=hint, pointer=child(pointer, name.text), severity=Severity.WARNING

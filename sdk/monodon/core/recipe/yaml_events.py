@@ -76,9 +76,9 @@ class _Builder:
             if kind is yaml.ScalarEvent:
                 self._place(self._scalar(event))
             elif kind is yaml.MappingStartEvent:
-                self._place(Entries(self._start(event)))
+                self._place(Entries(self._start(event), []))
             elif kind is yaml.SequenceStartEvent:
-                self._place(Items(self._start(event)))
+                self._place(Items(self._start(event), []))
             elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
                 self._open.pop()
                 self._keys.pop()

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from difflib import get_close_matches
 
 from monodon.core.policy import MQTT_PROXY, PUBSUB, SERVICE_OF, SERVICES
 from monodon.core.recipe.checks.rule import DEVICE, ERROR, HINT, WARNING, Found, rule
 from monodon.core.recipe.checks.subject import Subject
 from monodon.core.recipe.nodes import Entries, Items, Scalar, child
+from monodon.core.recipe.problems import closest
 
 _FIELDS = ("operations", "resources", "policyDescription")
 
@@ -53,8 +53,8 @@ def unknown_service(subject: Subject) -> Iterator[Found]:
     part = subject.access_control
     for service, _ in part.node.entries if part and isinstance(part.node, Entries) else ():
         if service.text not in SERVICES:
-            close = get_close_matches(service.text, list(SERVICES), n=1, cutoff=0.6)
-            right = close[0] if close else None
+            close = closest(service.text, list(SERVICES), cutoff=0.6)
+            right = close
             hint = f"did you mean {right}?" if right else f"services are {', '.join(SERVICES)}"
             assert part is not None
             message = f"{service.text} is no IPC service"
@@ -76,11 +76,11 @@ def unknown_operation(subject: Subject) -> Iterator[Found]:
             if item.text == "*" or item.text in known:
                 continue
             right = f"aws.greengrass#{item.text.rpartition('#')[2]}"
-            close = [right] if right in known else get_close_matches(item.text, known, n=1, cutoff=0.6)
+            close = right if right in known else closest(item.text, known, cutoff=0.6)
             if item.text in SERVICE_OF:
                 hint: str | None = f"it belongs to {SERVICE_OF[item.text]}"
             else:
-                hint = f"did you mean {close[0]}?" if close else f"{service.text} has {', '.join(known)}"
+                hint = f"did you mean {close}?" if close else f"{service.text} has {', '.join(known)}"
             exact = right if right in known else None
             yield Found(
                 item, at, f"{service.text} has no operation {item.text}", hint, item.text if exact else None, exact
@@ -140,7 +140,7 @@ def mqtt_wildcard_for_a_local_topic(subject: Subject) -> Iterator[Found]:
             if re.search(r"(?:^|/)[+#](?:/|$)", item.text):
                 right = re.sub(r"(^|/)[+#](?=/|$)", r"\1*", item.text)
                 message = f"{item.text}: '+' and '#' are plain characters in a local topic"
-                yield Found(item, at, message, f"write {right}", item.text, right)
+                yield Found(item, at, message, f"write {right}", item.text)
 
 
 @rule("R808", WARNING, DEVICE)
@@ -154,7 +154,7 @@ def thing_name_in_a_grant(subject: Subject) -> Iterator[Found]:
         if "{iot:thingName}" in item.text:
             right = item.text.replace("{iot:thingName}", "+" if service.text == MQTT_PROXY else "*")
             message = f"{item.text}: a device does not fill it in, unless its nucleus is told to"
-            yield Found(item, pointer, message, f"write {right}", item.text, right)
+            yield Found(item, pointer, message, f"write {right}", item.text)
 
 
 @rule("R809", HINT)
@@ -194,6 +194,6 @@ def unknown_field_of_a_policy(subject: Subject) -> Iterator[Found]:
     for _, _, policy, pointer in subject.policies:
         for key, _ in policy.entries:
             if key.text.lower() not in [field.lower() for field in _FIELDS]:
-                close = get_close_matches(key.text, _FIELDS, n=1, cutoff=0.5)
-                hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_FIELDS)}"
+                close = closest(key.text, _FIELDS, cutoff=0.5)
+                hint = f"did you mean {close}?" if close else f"known are {', '.join(_FIELDS)}"
                 yield Found(key, child(pointer, key.text), f"{key.text!r} of a policy is ignored", hint)

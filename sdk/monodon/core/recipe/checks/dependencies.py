@@ -10,7 +10,7 @@ from monodon.core.semver import Requirement
 from monodon.errors import InvalidRequirement
 
 TOKEN_EXCHANGE = "aws.greengrass.TokenExchangeService"  # noqa: S105 (a component's name, no secret)
-_PARTIAL = re.compile(r"(?:<=|>=|==|[<>=])\s*v?\d+(?:\.\d+)?(?![\d.])")
+_PARTIAL = r"(?:<=|>=|==|[<>=])\s*v?\d+(?:\.\d+)?(?![\d.])"
 
 
 def _requirements(subject: Subject) -> Iterator[tuple[Scalar, Scalar, str]]:
@@ -34,7 +34,7 @@ def partial_version(subject: Subject) -> Iterator[Found]:
     On a device ``>=2.0`` does not match 2.0.0, though it matches 2.0.1, and ``=2`` matches nothing. npm says otherwise.
     """
     for _, node, pointer in _requirements(subject):
-        found = _PARTIAL.search(node.text)
+        found = re.search(_PARTIAL, node.text)
         if found and _read(node.text) is not None:
             right = found[0] + ".0" * (2 - found[0].count("."))
             message = f"{found[0]} leaves {right.lstrip('<>= v')} out on a device"

@@ -2,22 +2,23 @@
 
 import re
 from collections.abc import Iterator
-from difflib import get_close_matches
 
 from monodon.core.recipe.checks.rule import DEVICE, ERROR, HINT, WARNING, Found, rule
 from monodon.core.recipe.checks.subject import Step, Subject
 from monodon.core.recipe.keys import STEP_KEYS, STEPS
 from monodon.core.recipe.nodes import Entries, Items, Node, Scalar, child
+from monodon.core.recipe.problems import closest
 
+# Patterns are compiled where they are first used, not while the command line starts.
 _KNOWN_IN_LIFECYCLE = (*STEPS, "Setenv", "errorResetTime")
 _TRUE_OR_FALSE = frozenset({"true", "yes", "on", "t", "y", "false", "no", "off", "f", "n"})
-_SKIPIF = re.compile(r"!?\s*(?:exists|onpath)\s+\S.*", re.DOTALL)
-_PYTHON = re.compile(r"(?:^|[;&|]\s*|\n\s*)(exec\s+)?((?:\S*/)?python[0-9.]*)((?:\s+-\S+)*)\s+(?=\S*\.py\b|-m\s|\{)")
-_NETWORK = re.compile(
+_SKIPIF = r"!?\s*(?:exists|onpath)\s+\S.*"
+_PYTHON = r"(?:^|[;&|]\s*|\n\s*)(exec\s+)?((?:\S*/)?python[0-9.]*)((?:\s+-\S+)*)\s+(?=\S*\.py\b|-m\s|\{)"
+_NETWORK = (
     r"\b(?:pip3?|python[0-9.]* -m pip) install(?![^\n]*--no-index)|\b(?:apt-get|apt|yum|dnf|apk) (?:-\S+ )*install|"
     r"\bnpm (?:install|ci)\b|\bcurl |\bwget "
 )
-_ENDLESS = re.compile(r"\bwhile (?:true|:|\[ 1 \])|\bsleep infinity|\btail -f|\bpython[0-9.]* |\bnode |\bjava ")
+_ENDLESS = r"\bwhile (?:true|:|\[ 1 \])|\bsleep infinity|\btail -f|\bpython[0-9.]* |\bnode |\bjava "
 _DEFAULT_TIMEOUTS_S = {
     "Bootstrap": 120,
     "Install": 120,
@@ -63,8 +64,8 @@ def unknown_step(subject: Subject) -> Iterator[Found]:
         for key, _value in node.entries:
             if key.text.lower() in known:
                 continue
-            close = get_close_matches(key.text, _KNOWN_IN_LIFECYCLE, n=1, cutoff=0.6)
-            hint = f"did you mean {close[0]}?" if close else f"steps are {', '.join(STEPS)}"
+            close = closest(key.text, _KNOWN_IN_LIFECYCLE, cutoff=0.6)
+            hint = f"did you mean {close}?" if close else f"steps are {', '.join(STEPS)}"
             yield Found(key, child(pointer, key.text), f"{key.text!r} is no step: a device ignores it", hint)
 
 
@@ -90,8 +91,8 @@ def unknown_key_of_a_step(subject: Subject) -> Iterator[Found]:
             continue
         for key, _ in step.node.entries:
             if key.text.lower() not in known:
-                close = get_close_matches(key.text, STEP_KEYS, n=1, cutoff=0.6)
-                hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(STEP_KEYS)}"
+                close = closest(key.text, STEP_KEYS, cutoff=0.6)
+                hint = f"did you mean {close}?" if close else f"known are {', '.join(STEP_KEYS)}"
                 yield Found(key, child(step.pointer, key.text), f"{key.text!r} of {step.name} is ignored", hint)
 
 
@@ -148,7 +149,11 @@ def skipif_grammar(subject: Subject) -> Iterator[Found]:
     """
     for step in subject.steps:
         node = step.get("Skipif")
-        if isinstance(node, Scalar) and node.value is not None and not _SKIPIF.fullmatch(node.text.strip()):
+        if (
+            isinstance(node, Scalar)
+            and node.value is not None
+            and not re.fullmatch(_SKIPIF, node.text.strip(), re.DOTALL)
+        ):
             message = f"Skipif {node.text!r} of {step.name} is not understood"
             yield Found(node, child(step.pointer, "Skipif"), message, "write 'exists <path>' or 'onpath <program>'")
 
@@ -176,7 +181,7 @@ def long_running_startup(subject: Subject) -> Iterator[Found]:
     Say how long loading may take; or use Run for a program that reports nothing.
     """
     for step, script in subject.scripts:
-        if step.name == "Startup" and step.get("Timeout") is None and _ENDLESS.search(script.text):
+        if step.name == "Startup" and step.get("Timeout") is None and re.search(_ENDLESS, script.text):
             hint = "set Timeout, and report RUNNING when ready; or make it Run"
             yield Found(script, step.pointer, "Startup goes on, with the default time-out of 120 seconds", hint)
 
@@ -208,8 +213,8 @@ def selection_that_selects_nothing(subject: Subject) -> Iterator[Found]:
             continue
         for index, item in enumerate(node.items):
             if isinstance(item, Scalar) and item.text not in words and item.text != "all":
-                close = get_close_matches(item.text, words, n=1, cutoff=0.6)
-                hint = f"did you mean {close[0]}?" if close else "case counts here"
+                close = closest(item.text, words, cutoff=0.6)
+                hint = f"did you mean {close}?" if close else "case counts here"
                 message = f"the selection {item.text!r} stands nowhere in the global Lifecycle"
                 yield Found(item, child(child(pointer, key.text), index), message, hint)
 
@@ -265,7 +270,7 @@ def python_without_exec(subject: Subject) -> Iterator[Found]:
         if step.name not in ("Run", "Startup"):
             continue
         lines = script.text.strip().splitlines()
-        found = _PYTHON.match(lines[-1].strip() + " ") if lines else None
+        found = re.match(_PYTHON, lines[-1].strip() + " ") if lines else None
         if found and not found[1] and not lines[-1].rstrip().endswith("&"):
             message = f"{found[2]} is started without exec"
             yield Found(
@@ -281,7 +286,7 @@ def python_with_buffered_output(subject: Subject) -> Iterator[Found]:
     """
     buffered = {key.text for environment, _ in subject.environments for key, _ in environment.entries}
     for step, script in subject.scripts:
-        for found in _PYTHON.finditer(script.text):
+        for found in re.finditer(_PYTHON, script.text):
             options = found[3].split()
             is_unbuffered = any(re.fullmatch(r"-[A-Za-z]*u[A-Za-z]*", option) for option in options)
             if step.name in ("Run", "Startup") and not is_unbuffered and "PYTHONUNBUFFERED" not in buffered:
@@ -299,7 +304,7 @@ def installs_from_the_network(subject: Subject) -> Iterator[Found]:
     an artifact; or use ``pip install --no-index``, or set a Timeout.
     """
     for step, script in subject.scripts:
-        found = _NETWORK.search(script.text)
+        found = re.search(_NETWORK, script.text)
         if step.name in ("Install", "Bootstrap") and found and step.get("Timeout") is None:
             message = f"{step.name} uses the network ({found[0].strip()}), with the default time-out of 120 seconds"
             yield Found(script, step.pointer, message, "bring it as an artifact, or set Timeout", found[0].strip())

@@ -86,7 +86,7 @@ def catch_all_before_others(subject: Subject) -> Iterator[Found]:
     The first manifest that matches wins, so those behind it are never used.
     """
     for index, (manifest, pointer) in enumerate(subject.manifests[:-1]):
-        platform = plain(manifest.get("Platform") or Entries((1, 1)))
+        platform = plain(manifest.get("Platform") or Entries((1, 1), []))
         if not platform or (isinstance(platform, dict) and all(_matches_all(k, v) for k, v in platform.items())):
             message = f"manifest {index + 1} of {len(subject.manifests)} matches every device: the rest is never used"
             yield Found(manifest, pointer, message, "put it last")
@@ -105,7 +105,7 @@ def same_platform_twice(subject: Subject) -> Iterator[Found]:
     """
     seen: dict[str, int] = {}
     for index, (manifest, pointer) in enumerate(subject.manifests):
-        platform = plain(manifest.get("Platform") or Entries((1, 1)))
+        platform = plain(manifest.get("Platform") or Entries((1, 1), []))
         if not isinstance(platform, dict) or not platform:
             continue
         key = repr(sorted(platform.items(), key=str))

@@ -2,8 +2,8 @@
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from monodon.core.recipe.checks.subject import Subject
 from monodon.core.recipe.nodes import Node, Place
@@ -23,8 +23,7 @@ EVERYWHERE = frozenset(Target)
 ERROR, WARNING, HINT = Severity.ERROR, Severity.WARNING, Severity.HINT
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """One thing that a rule found.
 
     Attributes:
@@ -41,27 +40,29 @@ class Found:
     at: Place | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A check and what is to be known about it."""
+class Rule(NamedTuple):
+    """A check and what is to be known about it; the docstring of ``check`` is the page, its first line the title."""
 
     code: str
     severity: Severity
     targets: frozenset[Target]
-    title: str
-    page: str
     check: Callable[[Subject], Iterable[Found]]
+
+    @property
+    def page(self) -> str:
+        """What ``monodon recipe explain`` prints."""
+        return inspect.cleandoc(self.check.__doc__ or "")
+
+    @property
+    def title(self) -> str:
+        """The page's first line."""
+        return self.page.partition("\n")[0].rstrip(".")
 
 
 def rule(code: str, severity: Severity, *targets: Target) -> Callable[[Callable[[Subject], Iterable[Found]]], Rule]:
-    """Make a rule of a function; its docstring is the rule's page, and its first line the title.
-
-    Without ``targets`` it holds for all.
-    """
+    """Make a rule of a function; without ``targets`` it holds for all."""
 
     def make(check: Callable[[Subject], Iterable[Found]]) -> Rule:
-        page = inspect.cleandoc(check.__doc__ or "")
-        title = page.partition("\n")[0].rstrip(".")
-        return Rule(code, severity, frozenset(targets) or EVERYWHERE, title, page, check)
+        return Rule(code, severity, frozenset(targets) or EVERYWHERE, check)
 
     return make

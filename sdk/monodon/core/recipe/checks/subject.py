@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from monodon.core.recipe.keys import STEPS
 from monodon.core.recipe.model import Recipe
@@ -14,16 +15,14 @@ FOREIGN_VARIABLE = re.compile(r"(?<!\$)\{([.\w-]+):([.\w-]+):([^:}]*)\}", re.ASC
 _STEP_NAMES = {name.lower(): name for name in STEPS}
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A node with its JSON pointer."""
 
     node: Node
     pointer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One lifecycle step: its canonical name, its key, and what stands behind it (a script or a map)."""
 
     name: str
@@ -42,8 +41,7 @@ class Step:
         return self.node.get(key) if isinstance(self.node, Entries) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(NamedTuple):
     """A use of a recipe variable: ``component`` is None for this component's own."""
 
     text: str

@@ -7,10 +7,10 @@ from monodon.core.recipe.checks.rule import HINT, WARNING, Found, rule
 from monodon.core.recipe.checks.subject import Part, Subject, texts
 from monodon.core.recipe.nodes import Entries, Items, Node, Scalar, child
 
-_DROPPED = re.compile(r"PYTHONPATH|PYTHONHOME|LD_\w+|DYLD_\w+")
-_OF_THE_NUCLEUS = re.compile(r"AWS_(?:CONTAINER_\w+|GG_\w+|IOT_THING_NAME)|SVCUID|GGC_VERSION|GG_ROOT_CA_PATH")
-_SECRET_NAME = re.compile(r"(?i)(?:^|[_.-])(?:password|passwd|secret|api_?key|access_?key|private_?key|auth_?token)$")
-_SECRET_TEXT = re.compile(
+_DROPPED = r"PYTHONPATH|PYTHONHOME|LD_\w+|DYLD_\w+"
+_OF_THE_NUCLEUS = r"AWS_(?:CONTAINER_\w+|GG_\w+|IOT_THING_NAME)|SVCUID|GGC_VERSION|GG_ROOT_CA_PATH"
+_PRIVATE_NAME = r"(?i)(?:^|[_.-])(?:password|passwd|secret|api_?key|access_?key|private_?key|auth_?token)$"
+_PRIVATE_TEXT = (
     r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|-----BEGIN [A-Z ]*PRIVATE KEY-----|\bghp_[A-Za-z0-9]{36}\b"
     r"|\bxox[bp]-[0-9A-Za-z-]{20,}"
 )
@@ -30,7 +30,7 @@ def dropped_by_sudo(subject: Subject) -> Iterator[Found]:
     device with a user of its own. Set it in the script, or use a launcher.
     """
     for key, _, pointer in _variables(subject):
-        if _DROPPED.fullmatch(key.text):
+        if re.fullmatch(_DROPPED, key.text):
             hint = f"set it in the script: {key.text}=… exec …"
             yield Found(key, pointer, f"{key.text} is dropped by sudo on a device", hint)
 
@@ -39,7 +39,7 @@ def dropped_by_sudo(subject: Subject) -> Iterator[Found]:
 def overrides_the_nucleus(subject: Subject) -> Iterator[Found]:
     """A variable of Setenv takes the place of one that the nucleus sets, such as the component's token."""
     for key, _, pointer in _variables(subject):
-        if _OF_THE_NUCLEUS.fullmatch(key.text):
+        if re.fullmatch(_OF_THE_NUCLEUS, key.text):
             yield Found(key, pointer, f"{key.text} is set by the nucleus: IPC or credentials fail", "remove it")
 
 
@@ -72,12 +72,12 @@ def secret_in_plain_text(subject: Subject) -> Iterator[Found]:
 
 def _why_secret(part: Part) -> str | None:
     assert isinstance(part.node, Scalar)
-    found = _SECRET_TEXT.search(part.node.text)
+    found = re.search(_PRIVATE_TEXT, part.node.text)
     if found:
         return f"{found[0][:8]}… looks like a key"
     name = part.pointer.rpartition("/")[2]
     text = part.node.value
-    if _SECRET_NAME.search(name) and isinstance(text, str) and text and not re.search(r"[{$<]|arn:|^/", text):
+    if re.search(_PRIVATE_NAME, name) and isinstance(text, str) and text and not re.search(r"[{$<]|arn:|^/", text):
         return f"{name} looks like a secret"
     return None
 

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from difflib import get_close_matches
 
-from monodon.core.interpolation import Missing, look_up_pointer
 from monodon.core.json import Json
+from monodon.core.pointers import Missing, look_up_pointer
 from monodon.core.recipe.checks.rule import DEVICE, ERROR, HINT, WARNING, Found, rule
 from monodon.core.recipe.checks.subject import Part, Subject, Variable, texts, variables_in
 from monodon.core.recipe.model import Recipe
 from monodon.core.recipe.nodes import Entries, Items, Node, Scalar, child, plain
+from monodon.core.recipe.problems import closest
 
 NAMESPACES = {
     "artifacts": ("path", "decompressedPath"),
@@ -83,8 +83,8 @@ def pointer_to_nothing(subject: Subject) -> Iterator[Found]:
     for variable in _configuration_uses(subject):
         if not variable.key.startswith("/") or not isinstance(look_up_pointer(defaults, variable.key), Missing):
             continue
-        close = get_close_matches(variable.key, list(_pointers(defaults)), n=1, cutoff=0.6)
-        hint = f"did you mean {close[0]}?" if close else "give it a default"
+        close = closest(variable.key, list(_pointers(defaults)), cutoff=0.6)
+        hint = f"did you mean {close}?" if close else "give it a default"
         message = f"{variable.text}: DefaultConfiguration has no {variable.key}"
         yield Found(variable.part.node, variable.part.pointer, message, hint, variable.text)
 
@@ -113,8 +113,8 @@ def variable_of_no_dependency(subject: Subject) -> Iterator[Found]:
                 f"write {right}", variable.text, right,
             )  # fmt: skip
             continue
-        close = get_close_matches(name, sorted(subject.dependency_names), n=1, cutoff=0.7)
-        hint = f"did you mean {close[0]}?" if close else f"add {name} to ComponentDependencies"
+        close = closest(name, sorted(subject.dependency_names), cutoff=0.7)
+        hint = f"did you mean {close}?" if close else f"add {name} to ComponentDependencies"
         message = f"{variable.text}: {name} is not a dependency"
         yield Found(variable.part.node, variable.part.pointer, message, hint, variable.text)
 
@@ -133,9 +133,9 @@ def unknown_variable(subject: Subject) -> Iterator[Found]:
         if variable.component is None and variable.namespace in subject.dependency_names:
             continue
         said = f"{variable.namespace}:{variable.key}"
-        close = get_close_matches(said, [*names, "configuration:/"], n=1, cutoff=0.6)
+        close = closest(said, [*names, "configuration:/"], cutoff=0.6)
         if variable.namespace in NAMESPACES or close:
-            hint = f"did you mean {{{close[0]}}}?" if close else f"known are {', '.join(names)}"
+            hint = f"did you mean {{{close}}}?" if close else f"known are {', '.join(names)}"
             message = f"{variable.text} is no variable: it stays as it is"
             yield Found(variable.part.node, variable.part.pointer, message, hint, variable.text)
 
@@ -279,6 +279,6 @@ def _missing(subject: Subject, key: str, names: set[str]) -> Iterator[Found]:
             for match in pattern.finditer(part.node.text if isinstance(part.node, Scalar) else ""):
                 if match[1] not in names:
                     message = f"{match[0]}: artifacts give {', '.join(sorted(names))}"
-                    close = get_close_matches(match[1], sorted(names), n=1, cutoff=0.5)
-                    hint = f"did you mean {close[0]}?" if close else "name the artifact's file, or add one"
+                    close = closest(match[1], sorted(names), cutoff=0.5)
+                    hint = f"did you mean {close}?" if close else "name the artifact's file, or add one"
                     yield Found(part.node, part.pointer, message, hint, match[0])
