@@ -23,6 +23,9 @@ SHADOW_MANAGER: Final = "aws.greengrass.ShadowManager"
 CLI: Final = "aws.greengrass.Cli"
 CLIENT_DEVICES: Final = "aws.greengrass.clientdevices.Auth"
 
+#: The component that may put metrics without a policy, and ask whose a token is.
+STREAM_MANAGER: Final = "aws.greengrass.StreamManager"
+
 _PREFIX: Final = "aws.greengrass#"
 _ANY: Final = "*"
 
@@ -50,8 +53,10 @@ SERVICE_OF: Final[Mapping[str, str]] = {
 
 
 def is_exempt(caller: str, service: str) -> bool:
-    """Return whether a caller needs no policy for a service: the tools on the device, for their own."""
-    return service == CLI and (caller == CLI or caller.startswith("greengrass-cli#"))
+    """Return whether a caller needs no policy for a service: tools for their own, the stream manager for metrics."""
+    if service == CLI:
+        return caller == CLI or caller.startswith("greengrass-cli#")
+    return service == COMPONENT_METRIC and caller == STREAM_MANAGER
 
 
 class _ResourceError(ValueError):

@@ -26,21 +26,29 @@ from monodon.nucleus.changes import ComponentStatus
 from monodon.nucleus.deployer import Progress
 from monodon.nucleus.journal import Journal
 from monodon.nucleus.policies import Policies
+from monodon.nucleus.secrets import Secrets
+from monodon.nucleus.services.authorization import authorization_service
 from monodon.nucleus.services.components import components_service
 from monodon.nucleus.services.configuration import Validation, configuration_service
 from monodon.nucleus.services.deployments import deployments_service
 from monodon.nucleus.services.lifecycle import ComponentUpdates, lifecycle_service
+from monodon.nucleus.services.metrics import ComponentMetrics, metric_service
 from monodon.nucleus.services.mqtt import mqtt_service
 from monodon.nucleus.services.pubsub import Bus, pubsub_service
+from monodon.nucleus.services.secrets import secret_service
+from monodon.nucleus.services.shadows import Rates, shadow_service
+from monodon.nucleus.shadows import Shadows
 from monodon.nucleus.state import DeviceState
 from monodon.nucleus.uplink.offline import OfflineUplink
 
+A = "com.example.A"
 EVERYTHING = {
     service: {"all": {"operations": ["*"], "resources": ["*"]}}
     for service in (
         "aws.greengrass.ipc.pubsub",
         "aws.greengrass.ipc.mqttproxy",
         "aws.greengrass.ipc.lifecycle",
+        "aws.greengrass.ShadowManager",
     )
 }
 
@@ -112,8 +120,14 @@ class Device:
     bus: Bus = field(default_factory=Bus)
     validation: Validation = field(default_factory=Validation)
     updates: ComponentUpdates = field(default_factory=ComponentUpdates)
+    metrics: ComponentMetrics = field(default_factory=ComponentMetrics)
     now_ms: int = 1_000_000
+    clock_s: float = 0.0
     clients: list[GreengrassCoreIPCClientV2] = field(default_factory=list)
+
+    @property
+    def secrets(self) -> Secrets:
+        return Secrets(self.folder / "secrets")
 
     def install(self, name: str, configuration: Mapping[str, Json] | None = None, *, at_ms: int = 1000) -> None:
         installed = Installed(
@@ -209,6 +223,15 @@ async def device(short_folder: Path) -> AsyncIterator[Device]:
                 lifecycle_service(device.supervision, device.updates),
                 components_service(state, device.supervision),
                 deployments_service(device.queue, store),
+                shadow_service(
+                    Shadows(journal),
+                    device.bus,
+                    now_s=lambda: device.now_ms // 1000,
+                    rates=Rates(lambda: device.clock_s),
+                ),
+                secret_service(device.secrets),
+                metric_service(device.metrics),
+                authorization_service({"good": A}.get),
             ),
         )
         async with server.listen(device.socket):

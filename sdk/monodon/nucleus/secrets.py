@@ -1,0 +1,210 @@
+"""Secrets of a device: encrypted files under its root, which tools fill and components read over IPC.
+
+Each secret is one file, AES-256-GCM under a key that lies beside them (mode 0600, in a folder of mode 0700). So a copy
+of a secret's file alone says nothing, and who may read the nucleus's own files may read the secrets.
+"""
+
+import base64
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import string
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from monodon.core.json import Json
+from monodon.errors import StateError
+from monodon.nucleus.disk import read, write_whole
+
+CURRENT: Final = "AWSCURRENT"
+PREVIOUS: Final = "AWSPREVIOUS"
+
+_MARK: Final = b"monodon-secret-1"
+_KEY_BYTES: Final = 32
+_NONCE_BYTES: Final = 12
+_SUFFIX: Final = string.ascii_letters + string.digits
+_SUFFIX_LENGTH: Final = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretVersion:
+    """One value of a secret, text or bytes, and the labels that point to it."""
+
+    value: str | bytes
+    stages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """A secret and its versions by id."""
+
+    name: str
+    arn: str
+    versions: Mapping[str, SecretVersion]
+
+    def labelled(self, stage: str) -> str | None:
+        """Return the id of the version that has a label; a label is on one version at most."""
+        return next((version_id for version_id, version in self.versions.items() if stage in version.stages), None)
+
+
+class Secrets:
+    """The secrets in one folder. Reads see what another process has put since."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find(self, secret_id: str) -> Secret | None:
+        """Return the secret of that name or ARN, or None.
+
+        Raises:
+            StateError: its file can't be read.
+        """
+        name = secret_id
+        if secret_id.startswith("arn:"):
+            name = secret_id.partition(":secret:")[2][: -_SUFFIX_LENGTH - 1]
+        content = read(self._path(name)) if name else None
+        if content is None:
+            return None
+        secret = _from_record(self._decrypt(content, name))
+        return secret if secret_id in (secret.name, secret.arn) else None
+
+    def names(self) -> list[str]:
+        """Return the names of all secrets, in order."""
+        contents = (path.read_bytes() for path in self._folder.glob("*.secret"))
+        return sorted(_from_record(self._decrypt(content, "a secret")).name for content in contents)
+
+    def put(
+        self,
+        name: str,
+        value: str | bytes,
+        *,
+        version_id: str | None = None,
+        stages: Sequence[str] = (CURRENT,),
+        arn: str | None = None,
+    ) -> Secret:
+        """Add a version to a secret, or make the secret; labels move to the new version.
+
+        What was AWSCURRENT becomes AWSPREVIOUS; versions without a label go, as in AWS Secrets Manager.
+
+        Raises:
+            StateError: the folder can't be written.
+        """
+        with self._locked():
+            before = self.find(name) or Secret(name=name, arn=arn or _local_arn(name), versions={})
+            moved = set(stages)
+            former = before.labelled(CURRENT) if CURRENT in moved else None
+            if former is not None:
+                moved.add(PREVIOUS)
+            kept: dict[str, SecretVersion] = {}
+            for each, version in before.versions.items():
+                labels = tuple(stage for stage in version.stages if stage not in moved)
+                labels += (PREVIOUS,) if each == former and PREVIOUS not in stages else ()
+                if labels:
+                    kept[each] = replace(version, stages=labels)
+            kept[version_id or str(uuid.uuid4())] = SecretVersion(value=value, stages=tuple(stages))
+            secret = replace(before, arn=arn or before.arn, versions=kept)
+            self._write(self._path(name), self._encrypt(_to_record(secret)))
+            return secret
+
+    def remove(self, name: str) -> bool:
+        """Forget a secret; return whether there was one."""
+        try:
+            self._path(name).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.secret"
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StateError(f"cannot keep secrets in {self._folder}: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _write(self, path: Path, content: bytes) -> None:
+        try:
+            write_whole(path, content)
+        except OSError as error:
+            raise StateError(f"cannot write {path}: {error.strerror}") from error
+
+    def _key(self, *, make: bool) -> bytes:
+        path = self._folder / "key"
+        key = read(path)
+        if key is None and make:
+            key = secrets.token_bytes(_KEY_BYTES)
+            os.close(os.open(path.with_name(f".{path.name}.part"), os.O_WRONLY | os.O_CREAT, 0o600))
+            self._write(path, key)
+        if key is None or len(key) != _KEY_BYTES:
+            raise StateError(f"the key of the secrets, {path}, is missing or damaged", hint="put the secrets anew")
+        return key
+
+    def _encrypt(self, record: Json) -> bytes:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # 30 ms, and only where there are secrets
+
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return nonce + AESGCM(self._key(make=True)).encrypt(nonce, json.dumps(record).encode(), _MARK)
+
+    def _decrypt(self, content: bytes, name: str) -> Json:
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        cipher = AESGCM(self._key(make=False))
+        try:
+            return json.loads(cipher.decrypt(content[:_NONCE_BYTES], content[_NONCE_BYTES:], _MARK))
+        except (InvalidTag, ValueError) as error:
+            raise StateError(
+                f"the file of {name} is damaged, or was made with another key", hint="put it anew"
+            ) from error
+
+
+def _local_arn(name: str) -> str:
+    """Return an ARN of the form that AWS gives, for a secret that is only here."""
+    suffix = "".join(secrets.choice(_SUFFIX) for _ in range(_SUFFIX_LENGTH))
+    return f"arn:aws:secretsmanager:local:000000000000:secret:{name}-{suffix}"
+
+
+def _to_record(secret: Secret) -> Json:
+    return {
+        "name": secret.name,
+        "arn": secret.arn,
+        "versions": {
+            version_id: {
+                "stages": list(version.stages),
+                **(
+                    {"string": version.value}
+                    if isinstance(version.value, str)
+                    else {"binary": base64.b64encode(version.value).decode()}
+                ),
+            }
+            for version_id, version in secret.versions.items()
+        },
+    }
+
+
+def _from_record(record: Json) -> Secret:
+    return Secret(
+        name=record["name"],
+        arn=record["arn"],
+        versions={
+            version_id: SecretVersion(
+                value=version["string"] if "string" in version else base64.b64decode(version["binary"]),
+                stages=tuple(version["stages"]),
+            )
+            for version_id, version in record["versions"].items()
+        },
+    )

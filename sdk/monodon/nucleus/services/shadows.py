@@ -1,0 +1,212 @@
+"""Shadows over IPC, kept on the device; every operation is also told on local topics.
+
+Source: aws.greengrass.ShadowManager, ``ipc/*RequestHandler.java``; ipc.md 4.6.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from monodon.core import shadow as shadows
+from monodon.core.json import Json
+from monodon.core.policy import SHADOW_MANAGER
+from monodon.core.shadow import ShadowError
+from monodon.ipc.errors import (
+    ConflictError,
+    InvalidArgumentsError,
+    ModelledError,
+    ResourceNotFoundError,
+    ServiceError,
+)
+from monodon.ipc.service import Operation, Service
+from monodon.ipc.shapes import (
+    DeleteThingShadowRequest,
+    DeleteThingShadowResponse,
+    GetThingShadowRequest,
+    GetThingShadowResponse,
+    ListNamedShadowsForThingRequest,
+    ListNamedShadowsForThingResponse,
+    UpdateThingShadowRequest,
+    UpdateThingShadowResponse,
+)
+from monodon.nucleus.services.pubsub import Bus
+from monodon.nucleus.shadows import Shadows
+
+SENDER: Final = "aws.greengrass.ShadowManager"
+
+_THING: Final = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
+_SHADOW: Final = re.compile(r"[a-zA-Z0-9:_-]{1,64}")
+_PAGE: Final = 25
+_MAX_PAGE: Final = 100
+_RATE_IN_ALL: Final = 200.0
+_RATE_OF_A_THING: Final = 20.0
+_REMEMBERED_THINGS: Final = 10_000
+
+_ShadowRequest = GetThingShadowRequest | UpdateThingShadowRequest | DeleteThingShadowRequest
+
+
+def _thing(request: _ShadowRequest | ListNamedShadowsForThingRequest) -> str:
+    thing = request.thing_name or ""
+    if not _THING.fullmatch(thing):
+        raise InvalidArgumentsError(f"thingName {thing[:140]!r} is not 1 to 128 of letters, digits, ':', '_' and '-'")
+    return thing
+
+
+def _resource(request: _ShadowRequest) -> str:
+    """Return the start of the shadow's topics, which is also what policies name."""
+    thing, name = _thing(request), request.shadow_name or ""
+    if not name:
+        return f"$aws/things/{thing}/shadow"
+    if not _SHADOW.fullmatch(name):
+        raise InvalidArgumentsError(f"shadowName {name[:80]!r} is not 1 to 64 of letters, digits, ':', '_' and '-'")
+    return f"$aws/things/{thing}/shadow/name/{name}"
+
+
+def _json_bytes(value: Mapping[str, Json]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _modelled(error: ShadowError) -> ModelledError:
+    if error.code == 404:
+        return ResourceNotFoundError(error.message, resourceType="shadow")
+    return ConflictError(error.message) if error.code == 409 else InvalidArgumentsError(error.message)
+
+
+class Rates:
+    """How many requests are taken: 200 a second in all, 20 for each thing, as much at once."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._buckets: dict[str | None, tuple[float, float]] = {}
+
+    def take(self, thing: str) -> None:
+        """Count a request.
+
+        Raises:
+            ServiceError: too many.
+        """
+        now = self._clock()
+        if len(self._buckets) > _REMEMBERED_THINGS:
+            self._buckets.clear()
+        left = {key: self._left(key, rate, now) for key, rate in ((None, _RATE_IN_ALL), (thing, _RATE_OF_A_THING))}
+        if min(left.values()) < 1:
+            raise ServiceError("Too Many Requests")
+        self._buckets.update({key: (amount - 1, now) for key, amount in left.items()})
+
+    def _left(self, key: str | None, rate: float, now: float) -> float:
+        amount, at = self._buckets.get(key, (rate, now))
+        return min(rate, amount + (now - at) * rate)
+
+
+class _Operations:
+    """The operations, on the device's shadows."""
+
+    def __init__(self, kept: Shadows, bus: Bus, now_s: Callable[[], int], rates: Rates) -> None:
+        self._kept = kept
+        self._bus = bus
+        self._now_s = now_s
+        self._rates = rates
+        self._secret = secrets.token_bytes(16)
+
+    def _tell(self, resource: str, what: str, message: Mapping[str, Json]) -> None:
+        self._bus.publish(f"{resource}/{what}", _json_bytes(message), sender=SENDER)
+
+    def _reject(self, resource: str, verb: str, error: ShadowError, token: str | None = None) -> ModelledError:
+        message: dict[str, Json] = {"code": error.code, "message": error.message, "timestamp": self._now_s()}
+        self._tell(resource, f"{verb}/rejected", message if token is None else {**message, "clientToken": token})
+        return _modelled(error)
+
+    def get(self, request: GetThingShadowRequest, caller: str) -> GetThingShadowResponse:
+        resource = _resource(request)
+        self._rates.take(_thing(request))
+        try:
+            shadow = self._kept.get(_thing(request), request.shadow_name or "")
+        except ShadowError as error:
+            raise self._reject(resource, "get", error) from error
+        document = shadows.document(shadow, self._now_s())
+        self._tell(resource, "get/accepted", document)
+        return GetThingShadowResponse(payload=_json_bytes(document))
+
+    def update(self, request: UpdateThingShadowRequest, caller: str) -> UpdateThingShadowResponse:
+        resource, payload = _resource(request), request.payload
+        self._rates.take(_thing(request))
+        if not payload:
+            raise self._reject(resource, "update", ShadowError(400, "Missing payload"))
+        token = shadows.read_token(payload)
+        try:
+            json.loads(payload)
+        except (ValueError, RecursionError) as error:
+            invalid = ShadowError(400, "Payload contains invalid json")
+            self._reject(resource, "update", invalid)
+            raise ServiceError(invalid.message) from error
+        try:
+            asked = shadows.read_request(payload)
+            updated = self._kept.update(_thing(request), request.shadow_name or "", asked, self._now_s())
+        except ShadowError as error:
+            raise self._reject(resource, "update", error, token) from error
+        self._tell(resource, "update/accepted", updated.accepted)
+        if updated.delta is not None:
+            self._tell(resource, "update/delta", updated.delta)
+        self._tell(resource, "update/documents", updated.documents)
+        return UpdateThingShadowResponse(payload=_json_bytes(updated.accepted))
+
+    def delete(self, request: DeleteThingShadowRequest, caller: str) -> DeleteThingShadowResponse:
+        resource = _resource(request)
+        self._rates.take(_thing(request))
+        try:
+            shadow = self._kept.delete(_thing(request), request.shadow_name or "")
+        except ShadowError as error:
+            raise self._reject(resource, "delete", error) from error
+        self._tell(resource, "delete/accepted", {"version": shadow.version, "timestamp": self._now_s()})
+        return DeleteThingShadowResponse(payload=b"")
+
+    def list_names(self, request: ListNamedShadowsForThingRequest, caller: str) -> ListNamedShadowsForThingResponse:
+        thing = _thing(request)
+        self._rates.take(thing)
+        size = _PAGE if request.page_size is None else request.page_size
+        if not 1 <= size <= _MAX_PAGE:
+            raise InvalidArgumentsError(f"pageSize {size} is not within 1 and {_MAX_PAGE}")
+        last = self._read_token(request.next_token, thing, caller) if request.next_token else ""
+        names = [name for name in self._kept.names(thing) if name > last]
+        page = names[:size]
+        return ListNamedShadowsForThingResponse(
+            results=tuple(page),
+            timestamp=float(self._now_s()),
+            next_token=self._token(page[-1], thing, caller) if len(page) == size else None,
+        )
+
+    def _token(self, last: str, thing: str, caller: str) -> str:
+        text = f"{caller}\0{thing}\0{last}".encode()
+        return base64.urlsafe_b64encode(hmac.digest(self._secret, text, hashlib.sha256) + last.encode()).decode()
+
+    def _read_token(self, token: str, thing: str, caller: str) -> str:
+        try:
+            last = base64.urlsafe_b64decode(token)[hashlib.sha256().digest_size :].decode()
+            is_ours = hmac.compare_digest(token.encode(), self._token(last, thing, caller).encode())
+        except ValueError:
+            is_ours = False
+        if not is_ours:
+            raise InvalidArgumentsError("nextToken is not one that was given for this thing")
+        return last
+
+
+def shadow_service(
+    kept: Shadows, bus: Bus, now_s: Callable[[], int] = lambda: int(time.time()), rates: Rates | None = None
+) -> Service:
+    """Return the service of shadows."""
+    operations = _Operations(kept, bus, now_s, rates or Rates())
+    return Service(
+        SHADOW_MANAGER,
+        {
+            "aws.greengrass#GetThingShadow": Operation(operations.get, resource=_resource),
+            "aws.greengrass#UpdateThingShadow": Operation(operations.update, resource=_resource),
+            "aws.greengrass#DeleteThingShadow": Operation(operations.delete, resource=_resource),
+            "aws.greengrass#ListNamedShadowsForThing": Operation(operations.list_names, resource=_thing),
+        },
+    )
