@@ -175,7 +175,7 @@ class Device:
             now_ms=lambda: self.now_ms,
             at=at,
             region=REGION,
-            **self.options,
+            **{"steady_s": 0.0, **self.options},
         )
         stack.callback((await stack.enter_async_context(asyncio.TaskGroup())).create_task(self.run()).cancel)
 

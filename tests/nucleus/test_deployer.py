@@ -192,6 +192,25 @@ async def test_52_a_component_that_breaks_is_rolled_back(device: Any, cloud: Any
     assert device.installed() == {"A": "2.0.0"}
 
 
+async def test_a_component_that_exits_at_once_is_rolled_back(tmp_path: Path, cloud: Any) -> None:
+    """Section 5.6: the device looks once a second, so a Run that fails three times by then has broken."""
+    cloud.publish("A", "1.0.0", running("one"))
+    cloud.publish("A", "2.0.0", running("two"))
+    cloud.publish("Bad", "1.0.0", {"Run": "sleep 0.1; echo no such camera >&2; exit 3"})
+    cloud.publish("Brief", "1.0.0", {"Run": "sleep 0.1"})
+    async with bench.device(tmp_path / "root", cloud, steady_s=5.0) as device:
+        assert (await device.deploy({"Brief": "1.0.0"})).has_succeeded
+        assert device.states() == {"Brief": "FINISHED"}
+    async with bench.device(tmp_path / "root", cloud, steady_s=0.5) as device:
+        assert (await device.deploy({"A": "1.0.0"})).has_succeeded
+        outcome = await device.deploy({"A": "2.0.0", "Bad": "1.0.0"})
+        assert outcome.detailed is DetailedStatus.FAILED_ROLLBACK_COMPLETE
+        assert "Bad is BROKEN (RUN_ERROR)" in outcome.cause
+        assert "no such camera" in outcome.cause
+        assert device.installed() == {"A": "1.0.0"}
+        assert device.states() == {"A": "RUNNING"}
+
+
 async def test_52_do_nothing_leaves_the_broken_component(device: Any, cloud: Any) -> None:
     """Case 52, DO_NOTHING: it stays BROKEN, FAILED_ROLLBACK_NOT_REQUESTED; rule F1: the roots are recorded."""
     cloud.publish("A", "1.0.0", running("one"))

@@ -18,7 +18,7 @@ from monodon.core.plan import Installed, Step, Target, plan
 from monodon.errors import MonodonError
 from monodon.nucleus.notes import Ending, Note, Phase, fingerprint
 from monodon.nucleus.state import DeviceState
-from monodon.nucleus.transition import Supervisor, Transition
+from monodon.nucleus.transition import STEADY_S, Supervisor, Transition
 
 _log = logging.getLogger(__name__)
 
@@ -38,11 +38,13 @@ class Application:
 
     Args:
         settle_timeout_s: how long components may take to settle; None waits without end, as AWS does.
+        steady_s: how long what has a Run must go on running to count as settled.
     """
 
     state: DeviceState
     supervisor: Supervisor
     settle_timeout_s: float | None = None
+    steady_s: float = STEADY_S
     at: Callable[[str], None] = lambda point: None
 
     def switch(self, note: Note, *, reinstall: Collection[ComponentName] = ()) -> Move:
@@ -102,7 +104,9 @@ class Application:
         return Move(goal=goal, leaving=leaving, steps=plan(live, goal))
 
     async def _carry_out(self, move: Move, *, ignoring: Collection[ComponentName] = (), everything: bool) -> None:
-        transition = Transition(supervisor=self.supervisor, timeout_s=self.settle_timeout_s, at=self.at)
+        transition = Transition(
+            supervisor=self.supervisor, timeout_s=self.settle_timeout_s, steady_s=self.steady_s, at=self.at
+        )
         touched = transition.begin(move.steps)
         await transition.settle(move.goal, move.goal if everything else touched, ignoring=ignoring)
         self.at("settled")

@@ -48,7 +48,7 @@ from monodon.nucleus.queue import DeploymentQueue, Entry
 from monodon.nucleus.side_by_side import first
 from monodon.nucleus.state import DeviceState
 from monodon.nucleus.store import Store
-from monodon.nucleus.transition import Supervisor
+from monodon.nucleus.transition import STEADY_S, Supervisor
 from monodon.nucleus.uplink.protocol import Arrival, Channel, DeploymentArrived, Uplink
 
 _log = logging.getLogger(__name__)
@@ -113,6 +113,7 @@ class Deployer:
         region: str | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         settle_timeout_s: float | None = None,
+        steady_s: float = STEADY_S,
         at: Callable[[str], None] = lambda point: None,
     ) -> None:
         """Compose a deployer; `run` does the work.
@@ -121,11 +122,14 @@ class Deployer:
             platform: the device's attributes (``platform_of``, with platformOverride).
             report: told of every change of status, the last time when all is committed; for status messages.
             settle_timeout_s: how long components may take to settle; None waits without end, as AWS does.
+            steady_s: how long what has a Run must go on running to count as settled.
             at: called with a name at each point where being killed must do no harm (crash tests).
         """
         self._state, self._store, self._supervisor, self._uplink = state, store, supervisor, uplink
         self._report, self._hooks, self._now_ms, self._at = report, hooks, now_ms, at
-        self._application = Application(state=state, supervisor=supervisor, settle_timeout_s=settle_timeout_s, at=at)
+        self._application = Application(
+            state=state, supervisor=supervisor, settle_timeout_s=settle_timeout_s, steady_s=steady_s, at=at
+        )
         self._preparation = Preparation(
             state=state,
             store=store,

@@ -21,6 +21,10 @@ _log = logging.getLogger(__name__)
 #: How often a deployment that waits says for whom.
 AWAITED_S = 30.0
 
+#: How long a Run must last before a deployment trusts it. AWS's device looks once a second, which is how it sees a
+#: component that exits at once. Source: ``deployment/DeploymentConfigMerger.java``, WAIT_SVC_START_POLL_INTERVAL.
+STEADY_S = 1.0
+
 _GOOD = frozenset({State.RUNNING, State.FINISHED})
 
 
@@ -42,10 +46,12 @@ class Transition:
 
     Args:
         timeout_s: how long all may take to settle; None waits as AWS does, without end.
+        steady_s: how long what has a Run must go on running to count as settled.
     """
 
     supervisor: Supervisor
     timeout_s: float | None = None
+    steady_s: float = STEADY_S
     at: Callable[[str], None] = lambda point: None
     _removals: list[ComponentName] = field(default_factory=list)
 
@@ -94,6 +100,8 @@ class Transition:
         try:
             async with asyncio.timeout(self.timeout_s):
                 await self._wait(is_over, awaited)
+                while not _broken(self.supervisor.statuses(), watched) and await self._falls(target, awaited, watched):
+                    await self._wait(is_over, awaited)
         except TimeoutError:
             names = ", ".join(unsettled(self.supervisor.statuses(), awaited))
             raise DeploymentError(
@@ -121,6 +129,23 @@ class Transition:
                 _log.info("still waiting for %s", ", ".join(unsettled(self.supervisor.statuses(), awaited)))
             else:
                 return
+
+    async def _falls(
+        self, target: Target, awaited: Collection[ComponentName], watched: Collection[ComponentName]
+    ) -> bool:
+        """Watch for a while what runs by a Run, which counts as RUNNING as soon as it exists; say whether it fell."""
+        statuses = self.supervisor.statuses()
+        fragile = [name for name in awaited if statuses[name].state is State.RUNNING and _has_run(target[name])]
+        if not fragile:
+            return False
+        try:
+            async with asyncio.timeout(self.steady_s) as steady:
+                await self.supervisor.wait_until(lambda now: bool(_broken(now, watched) or unsettled(now, fragile)))
+        except TimeoutError:
+            if not steady.expired():
+                raise
+            return False
+        return True
 
     async def finish(self) -> None:
         """Carry out the removals; the supervisor lets dependers go first (D4).
@@ -159,6 +184,10 @@ def _broken(
             if name in statuses and statuses[name].state is State.BROKEN and statuses[name].is_settled
         )
     )
+
+
+def _has_run(installed: Installed) -> bool:
+    return any(step.lower() == "run" for step in installed.lifecycle)
 
 
 def _why(name: ComponentName, status: ComponentStatus) -> str:
