@@ -112,7 +112,7 @@ def test_an_unknown_token_is_refused_without_the_flag_and_nothing_more_is_read()
         connect(version=[Header(":version", HeaderType.BYTES, b"0.1.0")]),
         connect(b""),
         connect(b"["),
-        connect(b"[" * 200_000),
+        connect(b"[" * 20_000),
         connect(b"\xff"),
         connect(b'["T"]'),
         connect(b"{}"),
@@ -214,6 +214,16 @@ def test_headers_that_do_not_parse_are_a_protocol_error() -> None:
     data[-4:] = zlib.crc32(bytes(data[:-4])).to_bytes(4, "big")
     assert isinstance(drive(connection, bytes(data))[-1], Fault)
     assert answers(connection)[0][0] == MessageType.PROTOCOL_ERROR
+
+
+def test_frames_may_be_large_once_the_client_is_known() -> None:
+    large = message(2, 0, payload=bytes(1_000_000))
+    connection = Connection()
+    assert isinstance(drive(connection, large[:100])[-1], Fault)
+    assert connection.take() == []
+    connection = Connection()
+    assert drive(connection, connect() + large) == [Connect("T")]
+    assert len(answers(connection)) == 2
 
 
 def test_ping_is_answered_with_payload_and_headers() -> None:

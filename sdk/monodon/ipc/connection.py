@@ -21,6 +21,7 @@ from enum import Enum, IntEnum
 from typing import Final
 
 from monodon.ipc.eventstream import (
+    MAX_FRAME_BYTES,
     Buffer,
     Decoder,
     FramingError,
@@ -39,6 +40,8 @@ TEXT_TYPE: Final = "text/plain"
 CONNECTION_ACCEPTED: Final = 1
 TERMINATE_STREAM: Final = 2
 MAX_STREAM_ID: Final = 2**31 - 1
+#: What is buffered for a client that nobody knows yet.
+MAX_CONNECT_BYTES: Final = 64 * 1024
 
 #: A payload from this size on is handed out as it is, instead of being copied into its frame.
 _SEPARATE_BYTES: Final = 16 * 1024
@@ -212,7 +215,7 @@ class Connection:
 
     def __init__(self) -> None:
         self.phase = Phase.AWAITING_CONNECT
-        self.decoder = Decoder()
+        self.decoder = Decoder(MAX_CONNECT_BYTES)
         self._streams: set[int] = set()
         self._last_stream_id = 0
         self._out: list[Buffer] = []
@@ -332,6 +335,7 @@ class Connection:
         """Let the client in."""
         assert self.phase is Phase.DECIDING
         self.phase = Phase.OPEN
+        self.decoder.max_frame_bytes = MAX_FRAME_BYTES
         self._send(_block(MessageType.CONNECT_ACK, None, None, CONNECTION_ACCEPTED, 0), b"")
 
     def refuse(self) -> None:

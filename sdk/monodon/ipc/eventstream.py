@@ -199,10 +199,10 @@ def decode_headers(block: bytes) -> tuple[Header, ...]:
     return tuple(headers)
 
 
-def _check_prelude(data: Buffer) -> int:
+def _check_prelude(data: Buffer, max_frame_bytes: int) -> int:
     """Return the length of the frame that ``data`` starts; its first 12 bytes must be there."""
     total, headers, crc = _PRELUDE.unpack_from(data)
-    if not OVERHEAD_BYTES <= total <= MAX_FRAME_BYTES:
+    if not OVERHEAD_BYTES <= total <= max_frame_bytes:
         raise FramingError(f"frame of {total} bytes")
     if headers > total - OVERHEAD_BYTES:
         raise FramingError(f"headers of {headers} bytes in a frame of {total}")
@@ -224,9 +224,11 @@ class Decoder:
 
     Whole frames are read where they lie; only one that is not complete is kept. While a large one is,
     :meth:`room` offers the place where its next bytes belong, so that a socket can read straight into it.
+    ``max_frame_bytes`` may be changed between messages.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self.max_frame_bytes = max_frame_bytes
         self._partial = bytearray()
         self._filled = 0
         self._total = 0  # of the partial frame; 0 until its prelude is there
@@ -267,7 +269,7 @@ class Decoder:
                 return
             yield self._finish()
         while len(view) >= PRELUDE_BYTES:
-            total = _check_prelude(view)
+            total = _check_prelude(view, self.max_frame_bytes)
             if len(view) < total:
                 break
             yield _decode_frame(view[:total])
@@ -276,7 +278,7 @@ class Decoder:
             self._keep(view)
 
     def _keep(self, view: memoryview) -> None:
-        self._total = _check_prelude(view) if len(view) >= PRELUDE_BYTES else 0
+        self._total = _check_prelude(view, self.max_frame_bytes) if len(view) >= PRELUDE_BYTES else 0
         self._partial = bytearray(view)
         self._filled = len(view)
 
@@ -286,7 +288,7 @@ class Decoder:
             view = self._append(view, PRELUDE_BYTES)
             if self._filled < PRELUDE_BYTES:
                 return view
-            self._total = _check_prelude(self._partial)
+            self._total = _check_prelude(self._partial, self.max_frame_bytes)
         return self._append(view, self._total)
 
     def _append(self, view: memoryview, until: int) -> memoryview:
