@@ -319,7 +319,7 @@ async def test_a_link_inside_becomes_a_text_file(tmp_path: Path) -> None:
     assert link.read_text() == "real.so"
 
 
-@pytest.mark.parametrize("content", [b"", b"no zip", zipped({"a": "x" * 100})[:60]])
+@pytest.mark.parametrize("content", [b"", b"no zip", zipped({"a": "x" * 100})[:60]], ids=["empty", "text", "cut short"])
 async def test_a_damaged_zip_is_refused(tmp_path: Path, content: bytes) -> None:
     one = artifact(content, uri="s3://b/t.zip", unarchive=Unarchive.ZIP)
     with pytest.raises(DeploymentError, match="is not a usable zip"):

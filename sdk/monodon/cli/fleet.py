@@ -35,7 +35,7 @@ def provision(thing: str, group: str, root: Path, root_ca: Path, cloud: Path | N
 
     endpoints = cloud_endpoints(json.loads((cloud / "ready.json").read_text())) if cloud else None
     for step in steps(Aws(), thing=thing, group=group, root=root, root_ca=root_ca, endpoints=endpoints):
-        click.echo(f"{'made ' if step.made else 'found'} {step.what}")
+        click.echo(f"{'made' if step.made else 'found'} {step.what}")
 
 
 @command.command()

@@ -1,5 +1,6 @@
 """One AWS account and region, by way of boto3: the embedded cloud or the real one, which cannot be told apart here."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -25,6 +26,8 @@ class Aws:
             endpoint_url: of an embedded cloud; its credentials may be anything, so they need not be configured.
         """
         keys = {"aws_access_key_id": "monodon", "aws_secret_access_key": "local"} if endpoint_url else {}
+        # boto3 reads AWS_DEFAULT_REGION alone; every other SDK of AWS, and a core device, say AWS_REGION.
+        region = region or os.environ.get("AWS_REGION")
         self._session = boto3.Session(profile_name=profile, region_name=region, **keys)
         self._endpoint_url = endpoint_url
         if self._session.region_name is None:
