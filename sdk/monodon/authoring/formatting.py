@@ -11,7 +11,7 @@ from monodon.core.recipe.nodes import plain
 from monodon.core.recipe.reading import read_recipe
 from monodon.errors import RecipeError
 
-_NULL = re.compile(r"~|null|Null|NULL|")
+_NULL = re.compile(r"(?:~|null|Null|NULL)?\Z")
 
 
 def format_text(text: str, *, file: str) -> str:
@@ -25,7 +25,10 @@ def format_text(text: str, *, file: str) -> str:
         problem = before.problems[0]
         raise RecipeError(problem.located(file), problems=before.problems, hint=problem.hint)
     is_json = file.lower().endswith(".json")
-    formatted = _format_json(text) if is_json else _format_yaml(text)
+    try:
+        formatted = _format_json(text) if is_json else _format_yaml(text)
+    except ValueError as error:
+        raise RecipeError(f"{file} cannot be formatted: {error}", hint="remove anchors and duplicate keys") from error
     after = read_recipe(formatted, file=file, is_template=True)
     is_as_good = (before.recipe is None) == (after.recipe is None)
     if after.root is None or not is_as_good or _folded(plain(before.root)) != _folded(plain(after.root)):
@@ -50,7 +53,7 @@ def _format_json(text: str) -> str:
 
 
 def _format_yaml(text: str) -> str:
-    from ruamel.yaml import YAML
+    from ruamel.yaml import YAML, YAMLError
     from ruamel.yaml.resolver import VersionedResolver
 
     class NullAlone(VersionedResolver):
@@ -65,7 +68,10 @@ def _format_yaml(text: str) -> str:
     yaml.preserve_quotes = True
     yaml.width = 1 << 20
     yaml.indent(mapping=2, sequence=4, offset=2)
-    document = yaml.load(text)
+    try:
+        document = yaml.load(text)
+    except YAMLError as error:
+        raise ValueError(str(error).partition("\n")[0]) from error
     stream = io.StringIO()
     yaml.dump(_canonical(document, "Recipe", has_comments="#" in text), stream)
     return stream.getvalue()

@@ -27,6 +27,7 @@ class _Call:
     operation: str
     keywords: tuple[str, ...]
     position: int | None = None
+    is_shadow: bool = False
 
 
 #: Methods of ``monodon.component.Component``; the receiver's name tells them from others' ``publish``.
@@ -45,9 +46,9 @@ _SDK_CALLS: Mapping[str, _Call] = {
     "pause_component": _Call("PauseComponent", ("component_name",)),
     "resume_component": _Call("ResumeComponent", ("component_name",)),
     "get_secret_value": _Call("GetSecretValue", ("secret_id",)),
-    "get_thing_shadow": _Call("GetThingShadow", ("thing_name",)),
-    "update_thing_shadow": _Call("UpdateThingShadow", ("thing_name",)),
-    "delete_thing_shadow": _Call("DeleteThingShadow", ("thing_name",)),
+    "get_thing_shadow": _Call("GetThingShadow", ("thing_name",), is_shadow=True),
+    "update_thing_shadow": _Call("UpdateThingShadow", ("thing_name",), is_shadow=True),
+    "delete_thing_shadow": _Call("DeleteThingShadow", ("thing_name",), is_shadow=True),
     "list_named_shadows_for_thing": _Call("ListNamedShadowsForThing", ("thing_name",)),
 }
 _REQUESTS: Mapping[str, _Call] = {f"{call.operation}Request": call for call in _SDK_CALLS.values()}
@@ -234,10 +235,18 @@ class _Reader:
                     service = SERVICE_OF[f"{_PREFIX}{call.operation}"]
                     wildcard = "+" if service == MQTT_PROXY else "*"
                     texts = self._texts(argument, wildcard, _DEPTH)
+                    if call.is_shadow:
+                        texts = self._shadows(node, texts or ("*",))
                     if texts is None:
                         said = ast.unparse(argument)
                         self.doubts.append(f"{file}:{node.lineno}: {call.operation} on {said}")
                     yield call.operation, tuple(text for text in texts or () if text)
+
+    def _shadows(self, node: ast.Call, things: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the resources of a shadow's operations: of the named one, if there is a name, or else the classic."""
+        name = next((one.value for one in node.keywords if one.arg == "shadow_name"), None)
+        names = [""] if name is None else [f"/name/{text}" for text in self._texts(name, "*", _DEPTH) or ("*",)]
+        return tuple(f"$aws/things/{thing}/shadow{one}" for thing in things for one in names)
 
     def _texts(self, node: ast.expr, wildcard: str, depth: int) -> tuple[str, ...] | None:
         """Return the texts that an expression may have, ``wildcard`` for a part that varies; None if it can be any."""

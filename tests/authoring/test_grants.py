@@ -1,0 +1,91 @@
+"""What a component's code needs of IPC is read from its source."""
+
+from pathlib import Path
+
+import pytest
+
+from monodon.authoring.grants import compare, grants_for, needs_of, read_needs
+from monodon.authoring.project import find_components
+from monodon.authoring.recipes import access_control
+from monodon.errors import RecipeError
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def needs(code: str) -> dict[str, tuple[str, ...]]:
+    found = needs_of({"main.py": code})
+    assert found.doubts == ()
+    return dict(found.resources)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("await component.publish('a/b', {})", {"PublishToTopic": ("a/b",)}),
+        ("TOPIC = 'a'\nself._component.publish(TOPIC, {})", {"PublishToTopic": ("a",)}),
+        ("component.subscribe(topic='a/#')", {"SubscribeToTopic": ("a/#",)}),
+        ("component.publish_to_iot(f'a/{thing}/b', {})", {"PublishToIoTCore": ("a/+/b",)}),
+        ("component.publish(f'a/{thing}/b', {})", {"PublishToTopic": ("a/*/b",)}),
+        ("component.publish('a' if x else 'b', {})", {"PublishToTopic": ("a", "b")}),
+        ("component.publish('a/' + name, {})", {"PublishToTopic": ("a/*",)}),
+        ("component.publish_to_iot('a/+/b'.replace('+', thing), {})", {"PublishToIoTCore": ("a/+/b",)}),
+        ("class Settings:\n  topic: str = 'a'\nasync def f(c):\n  s = c.settings\n  component.publish(s.topic, 1)",
+         {"PublishToTopic": ("a",)}),
+        ("def say(topic):\n  component.publish(topic, 1)\nsay('a')\nsay(topic='b')", {"PublishToTopic": ("a", "b")}),
+        ("class A:\n  def say(self, x, topic):\n    component.publish(topic, 1)\nA().say(1, 'a')",
+         {"PublishToTopic": ("a",)}),
+        ("client.publish_to_topic(topic='a', publish_message=m)", {"PublishToTopic": ("a",)}),
+        ("client.subscribe_to_iot_core(topic_name='a/+', qos=1)", {"SubscribeToIoTCore": ("a/+",)}),
+        ("op.activate(model.PublishToTopicRequest(topic='a'))", {"PublishToTopic": ("a",)}),
+        ("client.get_secret_value(secret_id='arn:x')", {"GetSecretValue": ("arn:x",)}),
+        ("client.pause_component(component_name='B')", {"PauseComponent": ("B",)}),
+        ("client.get_thing_shadow(thing_name='t', shadow_name='s')",
+         {"GetThingShadow": ("$aws/things/t/shadow/name/s",)}),
+        ("client.update_thing_shadow(thing_name=t, payload=b'')", {"UpdateThingShadow": ("$aws/things/*/shadow",)}),
+        ("book.publish('novel')\nqueue.subscribe(1)", {}),
+    ],
+)  # fmt: skip
+def test_uses_are_followed(code: str, expected: dict[str, tuple[str, ...]]) -> None:
+    assert needs(code) == expected
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["component.publish(sys.argv[1], 1)", "component.publish(f'{a}/{b}', 1)",
+     "def f(topic):\n  component.publish(topic, 1)",
+     "component.publish(json.loads(x)['topic'], 1)", "t = t\ncomponent.publish(t, 1)"],
+)  # fmt: skip
+def test_what_cannot_be_told_is_said(code: str) -> None:
+    found = needs_of({"main.py": code})
+    assert found.resources == {"PublishToTopic": ()}
+    (doubt,) = found.doubts
+    assert doubt.startswith("main.py:")
+    assert grants_for(found) == ()
+
+
+def test_code_that_is_no_python_is_one_clear_error() -> None:
+    with pytest.raises(RecipeError) as error:
+        needs_of({"main.py": "def ("})
+    assert error.value.message.startswith("main.py is no Python")
+
+
+def test_a_recipe_and_its_code_are_compared() -> None:
+    found = needs_of({"main.py": "component.publish('a/b', 1)\ncomponent.publish_to_iot(f'c/{t}/d', 1)"})
+    exact = access_control("A", grants_for(found))
+    assert list(compare(exact, found)) == []
+    assert [problem.code for problem in compare({}, found)] == ["R820", "R820"]
+    everything = {"aws.greengrass.ipc.pubsub": {"p": {"operations": ["*"], "resources": ["*"]}}}
+    assert sorted(problem.code for problem in compare(everything, found)) == ["R820", "R821"]
+    unused = {**exact, "aws.greengrass.ipc.pubsub": {**exact["aws.greengrass.ipc.pubsub"],
+              "p": {"operations": ["aws.greengrass#SubscribeToTopic"], "resources": ["a/b"]}}}  # fmt: skip
+    (problem,) = compare(unused, found)
+    assert "SubscribeToTopic" in problem.message
+
+
+def test_the_classifier_is_granted_what_its_code_uses() -> None:
+    folder = CHECKOUT / "components" / "monodon.CameraClassifier"
+    found = read_needs(folder)
+    assert found.doubts == ()
+    (source,) = find_components(folder)
+    for recipe in source.recipes():
+        assert list(compare(recipe.configuration.get("accessControl"), found)) == []
