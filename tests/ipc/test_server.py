@@ -92,6 +92,9 @@ class Toy:
         self, request: SubscribeToConfigurationUpdateRequest, caller: str, stream: Stream
     ) -> SubscribeToConfigurationUpdateResponse:
         await asyncio.sleep(0)
+        if request.component_name == "gate":
+            await self.gate.wait()
+            stream.on_close(lambda: self.closed.append("late"))
         if request.component_name == "nobody":
             raise ResourceNotFoundError("Key not found")
         stream.send(
@@ -359,6 +362,18 @@ async def test_streams_are_cleaned_up_at_either_end(toy: Toy, socket_path: Path,
         client.writer.transport.abort()
         await until(lambda: sorted(toy.closed) == ["generator", "generator", "stream", "stream"])
         assert toy.streams == []
+
+
+async def test_a_subscription_ended_while_it_is_made_is_cleaned_up(toy: Toy, socket_path: Path, raw: Raw) -> None:
+    async with listening(toy, socket_path):
+        client = await raw()
+        await client.connect("T")
+        await client.request(1, "SubscribeToConfigurationUpdate", {"componentName": "gate"})
+        await client.message(0, 1, 2)
+        await client.message(2, 0, 0, b"ping")
+        assert (await client.read()).payload == b"ping"
+        toy.gate.set()
+        await until(lambda: toy.closed == ["late"])
 
 
 async def test_a_generator_that_ends_ends_its_stream(toy: Toy, socket_path: Path, raw: Raw) -> None:

@@ -24,6 +24,8 @@ from monodon.ipc.session import Session
 logger = logging.getLogger(__name__)
 
 HANDSHAKE_TIMEOUT_S: Final = 30.0
+#: How long subscriptions may take to be ended elsewhere when the server stops.
+FINISH_S: Final = 2.0
 #: Linux: ``sun_path`` with its NUL.
 MAX_SOCKET_PATH_BYTES: Final = 107
 _SCRATCH_BYTES: Final = 256 * 1024
@@ -62,6 +64,7 @@ class IpcServer:
         self._handshake_timeout_s = handshake_timeout_s
         self._max_pending_bytes = max_pending_bytes
         self._sessions: set[Session] = set()
+        self._running: set[asyncio.Task[None]] = set()
         self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
         self._tasks: asyncio.TaskGroup | None = None
         self._refusals: set[tuple[str, str, str]] = set()
@@ -92,6 +95,7 @@ class IpcServer:
                 loop.remove_reader(listener)
                 for session in list(self._sessions):
                     session.close("the nucleus stops")
+                await self._finish()
             if failure is not None:
                 raise failure
         finally:
@@ -134,7 +138,17 @@ class IpcServer:
     def start(self, work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
         """Run work in the server's task group."""
         assert self._tasks is not None
-        return self._tasks.create_task(work, name=name)
+        task = self._tasks.create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def _finish(self) -> None:
+        """Let what is under way end by itself, for a moment."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=FINISH_S)
+        for task in list(self._running):
+            task.cancel()
 
     def request(self, session: Session, request: Request) -> None:
         """Read, authorise and start a request; every way out answers it."""

@@ -235,7 +235,8 @@ class Session:
         )
         task.add_done_callback(lambda _task: self._unstarted.discard(stream_id))
         if stream is not None:
-            stream.task = task
+            # A generator is closed with its stream; other work goes on, and hears of the end from on_close.
+            stream.task = task if operation.is_generator else None
             return
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
@@ -268,8 +269,6 @@ class Session:
         except Exception as error:
             self.fail(model, stream_id, error)
         else:
-            if stream is not None:
-                stream.task = None
             self._answer(model, stream_id, response, stream)
         finally:
             self.flush_soon()
