@@ -53,7 +53,8 @@ def _format_json(text: str) -> str:
 
 
 def _format_yaml(text: str) -> str:
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
     from ruamel.yaml.resolver import VersionedResolver
 
     class NullAlone(VersionedResolver):
