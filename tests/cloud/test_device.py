@@ -42,9 +42,12 @@ POLICY = json.dumps(
 class Device:
     """awscrt's client on asyncio, just enough."""
 
-    def __init__(self, client: mqtt5.Client, messages: "asyncio.Queue[tuple[str, Any]]") -> None:
+    def __init__(
+        self, client: mqtt5.Client, messages: "asyncio.Queue[tuple[str, Any]]", endings: "asyncio.Queue[int]"
+    ) -> None:
         self.client = client
         self._messages = messages
+        self._endings = endings
 
     async def subscribe(self, topic_filter: str) -> int:
         packet = mqtt5.SubscribePacket([mqtt5.Subscription(topic_filter, mqtt5.QoS.AT_LEAST_ONCE)])
@@ -59,16 +62,25 @@ class Device:
     async def next(self) -> tuple[str, Any]:
         return await asyncio.wait_for(self._messages.get(), 10)
 
+    async def disconnected(self) -> int:
+        """The reason that the cloud gave."""
+        return await asyncio.wait_for(self._endings.get(), 10)
+
 
 @asynccontextmanager
 async def connected(cloud: Any, thing: str, certificate: Path, key: Path) -> AsyncIterator[Device]:
     loop = asyncio.get_running_loop()
     messages: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+    endings: asyncio.Queue[int] = asyncio.Queue()
     up, stopped = asyncio.Event(), asyncio.Event()
 
     def received(data: Any) -> None:
         packet = data.publish_packet
         loop.call_soon_threadsafe(messages.put_nowait, (packet.topic, json.loads(packet.payload)))
+
+    def ended(data: Any) -> None:
+        packet = data.disconnect_packet
+        loop.call_soon_threadsafe(endings.put_nowait, -1 if packet is None else int(packet.reason_code))
 
     client = mqtt5_client_builder.mtls_from_path(
         str(certificate),
@@ -79,15 +91,39 @@ async def connected(cloud: Any, thing: str, certificate: Path, key: Path) -> Asy
         client_id=thing,
         on_publish_received=received,
         on_lifecycle_connection_success=lambda data: loop.call_soon_threadsafe(up.set),
+        on_lifecycle_disconnection=ended,
         on_lifecycle_stopped=lambda data: loop.call_soon_threadsafe(stopped.set),
     )
     client.start()
     try:
         await asyncio.wait_for(up.wait(), 10)
-        yield Device(client, messages)
+        yield Device(client, messages, endings)
     finally:
         client.stop()
         await asyncio.wait_for(stopped.wait(), 10)
+
+
+def provision(cloud: Any, certificate: Path, key: Path) -> str:
+    """Add drone-1 to the group drones; return the id of its certificate."""
+    cloud.add_drone("drone-1", "drones")
+    made = cloud.iot.create_keys_and_certificate(setAsActive=True)
+    cloud.iot.attach_thing_principal(thingName="drone-1", principal=made["certificateArn"])
+    cloud.iot.create_policy(policyName="p", policyDocument=POLICY)
+    cloud.iot.attach_policy(policyName="p", target=made["certificateArn"])
+    certificate.write_text(made["certificatePem"])
+    key.write_text(made["keyPair"]["PrivateKey"])
+    return str(made["certificateId"])
+
+
+async def test_a_certificate_that_is_deactivated_loses_its_connection(tmp_path: Path, run_cloud: Any) -> None:
+    certificate, key = tmp_path / "device.pem", tmp_path / "device.key"
+    async with run_cloud(tmp_path / "state") as cloud:
+        certificate_id = await cloud.off_loop(lambda: provision(cloud, certificate, key))
+        async with connected(cloud, "drone-1", certificate, key) as device:
+            await cloud.off_loop(
+                lambda: cloud.iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
+            )
+            assert await device.disconnected() == mqtt5.DisconnectReasonCode.NOT_AUTHORIZED
 
 
 @pytest.mark.slow
@@ -96,17 +132,7 @@ async def test_a_deployment_reaches_a_real_client_and_its_end_is_seen(tmp_path: 
     group = f"arn:aws:iot:us-east-1:{ACCOUNT}:thinggroup/drones"
 
     async with run_cloud(tmp_path / "state") as cloud:
-
-        def provision() -> None:
-            cloud.add_drone("drone-1", "drones")
-            made = cloud.iot.create_keys_and_certificate(setAsActive=True)
-            cloud.iot.attach_thing_principal(thingName="drone-1", principal=made["certificateArn"])
-            cloud.iot.create_policy(policyName="p", policyDocument=POLICY)
-            cloud.iot.attach_policy(policyName="p", target=made["certificateArn"])
-            certificate.write_text(made["certificatePem"])
-            key.write_text(made["keyPair"]["PrivateKey"])
-
-        await cloud.off_loop(provision)
+        await cloud.off_loop(lambda: provision(cloud, certificate, key))
         async with connected(cloud, "drone-1", certificate, key) as device:
             jobs = "$aws/things/drone-1/jobs"
             assert await device.subscribe(f"{jobs}/#") == 1

@@ -265,6 +265,62 @@ async def test_jobs_from_the_control_plane(cloud: Any) -> None:
     await cloud.off_loop(work)
 
 
+async def test_a_job_is_changed_under_way(cloud: Any) -> None:
+    def work() -> None:
+        iot, data = cloud.iot, cloud.client_of("iot-jobs-data")
+        for number in range(4):
+            cloud.add_drone(f"drone-{number}", "drones")
+        arn = f"arn:aws:iot:us-east-1:{ACCOUNT}:"
+        rate = {"maximumPerMinute": 1}
+        late = {"inProgressTimeoutInMinutes": 10_081}
+        targets = [f"{arn}thing/drone-0", f"{arn}thing/drone-1"]
+        refused(
+            lambda: iot.create_job(jobId="j", targets=targets, document="{}", timeoutConfig=late),
+            "InvalidRequestException",
+        )
+        iot.create_job(jobId="snapshot", targets=targets, document="{}")
+        refused(lambda: iot.associate_targets_with_job(jobId="snapshot", targets=targets), "InvalidRequestException")
+        iot.delete_job(jobId="snapshot", force=True)
+        iot.create_job(
+            jobId="j",
+            targets=targets,
+            document="{}",
+            targetSelection="CONTINUOUS",
+            jobExecutionsRolloutConfig=rate,
+        )
+
+        def statuses() -> dict[str, str]:
+            pages = iot.get_paginator("list_job_executions_for_job").paginate(
+                jobId="j", PaginationConfig={"PageSize": 1}
+            )
+            found = (each for page in pages for each in page["executionSummaries"])
+            return {each["thingArn"].rpartition("/")[2]: each["jobExecutionSummary"]["status"] for each in found}
+
+        def cancel(**more: Any) -> None:
+            iot.cancel_job_execution(jobId="j", thingName="drone-0", **more)
+
+        assert statuses() == {"drone-0": "QUEUED"}
+        iot.update_job(jobId="j", jobExecutionsRolloutConfig={"maximumPerMinute": 1000}, description="faster")
+        assert statuses() == {"drone-0": "QUEUED", "drone-1": "QUEUED"}
+        assert iot.describe_job(jobId="j")["job"]["description"] == "faster"
+        iot.associate_targets_with_job(jobId="j", targets=[f"{arn}thinggroup/drones"])
+        assert list(statuses()) == [f"drone-{number}" for number in range(4)]
+        data.start_next_pending_job_execution(thingName="drone-0")
+        refused(cancel, "InvalidStateTransitionException")
+        refused(lambda: cancel(expectedVersion=7, force=True), "VersionConflictException")
+        cancel(expectedVersion=2, force=True, statusDetails={"why": "enough"})
+        described = iot.describe_job_execution(jobId="j", thingName="drone-0")["execution"]
+        assert (described["status"], described["statusDetails"]) == ("CANCELED", {"detailsMap": {"why": "enough"}})
+        iot.delete_job_execution(jobId="j", thingName="drone-0", executionNumber=1)
+        refused(lambda: cancel(force=True), "ResourceNotFoundException")
+        iot.delete_thing(thingName="drone-1")
+        assert statuses() == {"drone-1": "REMOVED", "drone-2": "QUEUED", "drone-3": "QUEUED"}
+        iot.cancel_job(jobId="j")
+        refused(lambda: iot.update_job(jobId="j", description="late"), "InvalidRequestException")
+
+    await cloud.off_loop(work)
+
+
 async def test_roles_are_kept_and_given_back(cloud: Any) -> None:
     def work() -> None:
         iam = cloud.iam

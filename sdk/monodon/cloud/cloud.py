@@ -256,7 +256,7 @@ class Parts:
             ],
             "iot": [
                 Things(registry),
-                Certificates(registry, access, authority),
+                Certificates(registry, access, authority, self.broker.disconnect_certificate),
                 Policies(registry, access),
                 role_aliases,
                 JobOperations(registry, self.jobs),
@@ -304,9 +304,11 @@ class Parts:
             yield
 
     def _membership_changed(self, thing: str) -> None:
-        if self._registry.things.get(thing) is None:
+        if self._registry.has_thing(thing):
+            self.jobs.membership_changed(thing)
+        else:
             self._iot_data.forget_thing(thing)
-        self.jobs.membership_changed(thing)
+            self.jobs.forget_thing(thing)
 
     def _shadow_changed(self, thing: str, name: str | None, shadow: Shadow) -> None:
         if name == SHADOW:

@@ -6,7 +6,7 @@ it announced.
 
 import json
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -120,10 +120,7 @@ class JobControl:
         Raises:
             ServiceError: ResourceNotFoundException; InvalidRequestException, it is over.
         """
-        job = self.job(job_id)
-        if job.status != _LIVE_JOB:
-            raise ServiceError("InvalidRequestException", f"Job {job_id} is {job.status} and cannot be canceled")
-        now = self._now()
+        job, now = self._live(job_id), self._now()
         with self._store.transaction():
             self._jobs.release(job_id, 1 << 30)
             job = replace(job, is_forced=force, reason_code=reason_code, comment=comment)
@@ -150,6 +147,66 @@ class JobControl:
             except InvalidTransition as error:
                 raise ServiceError("InvalidStateTransitionException", str(error)) from error
 
+    def delete_execution(self, job_id: str, thing: str, number: int, *, force: bool = False) -> None:
+        """Forget one execution; one that is in progress only with ``force``.
+
+        Raises:
+            ServiceError: ResourceNotFoundException; InvalidStateTransitionException, it is in progress.
+        """
+        execution = self._jobs.execution(job_id, thing)
+        if execution is None or execution.number != number:
+            raise ServiceError("ResourceNotFoundException", f"Job {job_id} has no execution {number} on {thing}")
+        if execution.status is ExecutionStatus.IN_PROGRESS and not force:
+            text = f"Job {job_id} is in progress on {thing}; force its deletion"
+            raise ServiceError("InvalidStateTransitionException", text)
+        with self._store.transaction():
+            if execution.is_live:
+                self._will_notify(thing, execution.namespace)
+            self._jobs.delete(execution)
+            self._roll(self.job(job_id), self._now())
+
+    def update(
+        self,
+        job_id: str,
+        *,
+        rollout: Mapping[str, Json] | None = None,
+        abort: Mapping[str, Json] | None = None,
+        timeout: Mapping[str, Json] | None = None,
+    ) -> None:
+        """Change the rules of a job from now on; what is in progress keeps its time-out.
+
+        Raises:
+            ServiceError: ResourceNotFoundException; InvalidRequestException, it is over.
+        """
+        job, now = self._live(job_id), self._now()
+        with self._store.transaction():
+            job = replace(
+                job,
+                rollout=rollout or job.rollout,
+                abort=abort or job.abort,
+                timeout=timeout or job.timeout,
+                updated_at=now,
+            )
+            self._jobs.put_job(job)
+            self._roll(job, now)
+
+    def associate(self, job_id: str, targets: Collection[str]) -> Job:
+        """Give a continuous job more targets.
+
+        Raises:
+            ServiceError: ResourceNotFoundException; InvalidRequestException, it is over or a snapshot.
+        """
+        job, now = self._live(job_id), self._now()
+        if not job.is_continuous:
+            raise ServiceError("InvalidRequestException", f"Job {job_id} is a snapshot; its targets are fixed")
+        with self._store.transaction():
+            job = replace(job, targets=tuple(dict.fromkeys([*job.targets, *targets])), updated_at=now)
+            self._jobs.put_job(job)
+            known = {*self._jobs.waiting(job_id), *(each.thing for each in self._jobs.executions(job_id))}
+            self._jobs.wait(job_id, sorted(self._things(job) - known))
+            self._roll(job, now)
+        return job
+
     def delete(self, job_id: str) -> None:
         """Forget a job and its executions; things that had it queued are told."""
         job = self.job(job_id)
@@ -170,9 +227,15 @@ class JobControl:
             raise ServiceError("ResourceNotFoundException", f"Job {job_id} cannot be found", resourceId=job_id)
         return job
 
-    def jobs(self) -> list[Job]:
-        """Every job, by id."""
-        return list(self._jobs.jobs())
+    def jobs(self, *, after: str | None = None) -> Iterator[Job]:
+        """Every job, by id; past the one of id ``after``."""
+        return self._jobs.jobs(after=after)
+
+    def _live(self, job_id: str) -> Job:
+        job = self.job(job_id)
+        if job.status != _LIVE_JOB:
+            raise ServiceError("InvalidRequestException", f"Job {job_id} is {job.status} already")
+        return job
 
     def document(self, job_id: str) -> Json:
         """A job's document."""
@@ -182,9 +245,9 @@ class JobControl:
         """Executions by status; things that the rollout has not reached are in none."""
         return self._jobs.counts(job_id)
 
-    def executions(self, job_id: str) -> list[JobExecution]:
-        """Executions of a job, by thing."""
-        return list(self._jobs.executions(job_id))
+    def executions(self, job_id: str, *, after: str | None = None) -> Iterator[JobExecution]:
+        """Executions of a job, by thing; past the one of the thing ``after``."""
+        return self._jobs.executions(job_id, after=after)
 
     def executions_of(self, thing: str) -> list[JobExecution]:
         """Executions of a thing, of any namespace."""

@@ -104,9 +104,9 @@ class JobStore:
         record = self._jobs.get(job_id)
         return None if record is None else _read_job(record)
 
-    def jobs(self) -> Iterator[Job]:
-        """Every job, by id."""
-        return (_read_job(record) for _, record in self._jobs.items())
+    def jobs(self, *, after: str | None = None) -> Iterator[Job]:
+        """Every job, by id; past the one of id ``after``."""
+        return (_read_job(record) for _, record in self._jobs.items(after=after))
 
     def put_job(self, job: Job) -> None:
         """Keep a job."""
@@ -151,9 +151,10 @@ class JobStore:
         record = self._executions.get(f"{job_id}/{thing}")
         return None if record is None else _read_execution(record)
 
-    def executions(self, job_id: str) -> Iterator[JobExecution]:
-        """Executions of a job, by thing."""
-        return (_read_execution(record) for _, record in self._executions.items(f"{job_id}/"))
+    def executions(self, job_id: str, *, after: str | None = None) -> Iterator[JobExecution]:
+        """Executions of a job, by thing; past the one of the thing ``after``."""
+        last = None if after is None else f"{job_id}/{after}"
+        return (_read_execution(record) for _, record in self._executions.items(f"{job_id}/", after=last))
 
     def executions_of(self, thing: str) -> Iterator[JobExecution]:
         """Executions of a thing, by job."""

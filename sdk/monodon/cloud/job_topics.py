@@ -32,7 +32,7 @@ _ERRORS: Final = {
 }
 
 
-class Rejected(Exception):  # noqa: N818
+class Rejected(Exception):
     """A request is answered on ``rejected``; ``execution`` is how things stand, where that helps the thing."""
 
     def __init__(self, code: str, message: str, execution: JobExecution | None = None) -> None:

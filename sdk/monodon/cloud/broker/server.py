@@ -131,12 +131,11 @@ class Broker:
         self.enqueue(lambda now: self._end(client, now, reason, "by the cloud"))
         return True
 
-    def disconnect_certificate(self, certificate_id: str, reason: Reason = Reason.NOT_AUTHORIZED) -> int:
-        """End every connection of a certificate that is no longer active; return how many there were."""
+    def disconnect_certificate(self, certificate_id: str, reason: Reason = Reason.NOT_AUTHORIZED) -> None:
+        """End every connection of a certificate that is no longer active."""
         clients = [each for each in self._clients.values() if each.identity.certificate_id == certificate_id]
         for client in clients:
             self.disconnect(client.identity.client_id, reason)
-        return len(clients)
 
     def settle(self) -> None:
         """Do now what waits for the next turn, unless one is running: what was published is on disk afterwards."""

@@ -1,6 +1,6 @@
 """Device certificates, and the things they are attached to."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from monodon.cloud.certificates import CertificateAuthority
@@ -16,12 +16,23 @@ _PAGE = 250
 
 
 class Certificates:
-    """Operations of AWS IoT on certificates, named as in the model."""
+    """Operations of AWS IoT on certificates, named as in the model.
 
-    def __init__(self, registry: Registry, access: Access, authority: CertificateAuthority) -> None:
+    Args:
+        disconnect: ends the connections of a certificate, by its id, that is no longer active.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        access: Access,
+        authority: CertificateAuthority,
+        disconnect: Callable[[str], None],
+    ) -> None:
         self._registry = registry
         self._access = access
         self._authority = authority
+        self._disconnect = disconnect
 
     def create_keys_and_certificate(self, request: Request, context: RequestContext) -> dict[str, Json]:
         issued = self._authority.issue()
@@ -75,6 +86,8 @@ class Certificates:
         record.update(status=request["newStatus"], modified=self._registry.now())
         self._access.certificates.put(request["certificateId"], record)
         self._access.forget_decisions()
+        if record["status"] != "ACTIVE":
+            self._registry.store.after_commit(lambda: self._disconnect(request["certificateId"]))
 
     def delete_certificate(self, request: Request, context: RequestContext) -> None:
         certificate_id = request["certificateId"]

@@ -6,13 +6,14 @@ from typing import Any, Protocol
 
 from monodon.cloud.context import RequestContext
 from monodon.cloud.iot.registry import Registry
-from monodon.cloud.paging import page_of
+from monodon.cloud.paging import page, page_of, read_token
 from monodon.cloud.protocol import ServiceError
 from monodon.core.json import Json
 
 Request = dict[str, Any]
 _PAGE = 250
 _MAX_DOCUMENT = 32 * 1024
+_MAX_TIMEOUT_MINUTES = 10_080
 
 
 class Execution(Protocol):
@@ -94,12 +95,25 @@ class JobControl(Protocol):
     def cancel(
         self, job_id: str, *, force: bool = False, reason_code: str | None = None, comment: str | None = None
     ) -> None: ...
+    def cancel_execution(
+        self, job_id: str, thing: str, *, force: bool = False, details: Mapping[str, str] | None = None
+    ) -> None: ...
+    def delete_execution(self, job_id: str, thing: str, number: int, *, force: bool = False) -> None: ...
+    def update(
+        self,
+        job_id: str,
+        *,
+        rollout: Mapping[str, Json] | None = None,
+        abort: Mapping[str, Json] | None = None,
+        timeout: Mapping[str, Json] | None = None,
+    ) -> None: ...
+    def associate(self, job_id: str, targets: Collection[str]) -> Job: ...
     def delete(self, job_id: str) -> None: ...
     def job(self, job_id: str) -> Job: ...
-    def jobs(self) -> Collection[Job]: ...
+    def jobs(self, *, after: str | None = None) -> Iterator[Job]: ...
     def document(self, job_id: str) -> Json: ...
     def counts(self, job_id: str) -> Mapping[Any, int]: ...
-    def executions(self, job_id: str) -> Collection[Execution]: ...
+    def executions(self, job_id: str, *, after: str | None = None) -> Iterator[Execution]: ...
     def executions_of(self, thing: str) -> Collection[Execution]: ...
 
 
@@ -113,6 +127,7 @@ class JobOperations:
 
     def create_job(self, request: Request, context: RequestContext) -> dict[str, Json]:
         job_id = request["jobId"]
+        _check_timeout(request)
         for target in request["targets"]:
             self._check_target(target)
         arn = self._jobs.create(
@@ -164,13 +179,13 @@ class JobOperations:
         target = self._registry.group_arn(group) if group is not None else None
         entries = (
             (job.job_id, _summary(job))
-            for job in sorted(self._jobs.jobs(), key=lambda job: job.job_id)
+            for job in self._jobs.jobs(after=read_token(request.get("nextToken")))
             if request.get("status", job.status) == job.status
             and request.get("namespaceId", job.namespace) == job.namespace
             and request.get("targetSelection", _selection(job)) == _selection(job)
             and (target is None or target in job.targets)
         )
-        jobs, token = page_of(entries, request.get("nextToken"), request.get("maxResults", _PAGE))
+        jobs, token = page(entries, request.get("maxResults", _PAGE))
         return {"jobs": jobs, "nextToken": token}
 
     def get_job_document(self, request: Request, context: RequestContext) -> dict[str, Json]:
@@ -187,6 +202,23 @@ class JobOperations:
         )
         return {"jobArn": job.arn, "jobId": job.job_id, "description": self._description(job.job_id)}
 
+    def update_job(self, request: Request, context: RequestContext) -> None:
+        _check_timeout(request)
+        self._jobs.update(
+            request["jobId"],
+            rollout=request.get("jobExecutionsRolloutConfig"),
+            abort=request.get("abortConfig"),
+            timeout=request.get("timeoutConfig"),
+        )
+        if "description" in request:
+            self._descriptions.put(request["jobId"], {"text": request["description"]})
+
+    def associate_targets_with_job(self, request: Request, context: RequestContext) -> dict[str, Json]:
+        for target in request["targets"]:
+            self._check_target(target)
+        job = self._jobs.associate(request["jobId"], request["targets"])
+        return {"jobArn": job.arn, "jobId": job.job_id, "description": self._description(job.job_id)}
+
     def delete_job(self, request: Request, context: RequestContext) -> None:
         job = self._jobs.job(request["jobId"])
         if job.status == "IN_PROGRESS" and not request.get("force"):
@@ -198,16 +230,16 @@ class JobOperations:
 
     def list_job_executions_for_job(self, request: Request, context: RequestContext) -> dict[str, Json]:
         self._jobs.job(request["jobId"])
-        executions = self._jobs.executions(request["jobId"])
+        executions = self._jobs.executions(request["jobId"], after=read_token(request.get("nextToken")))
         entries = (
             (
                 execution.thing,
                 {"thingArn": self._registry.thing_arn(execution.thing), "jobExecutionSummary": _times(execution)},
             )
-            for execution in sorted(executions, key=lambda execution: execution.thing)
+            for execution in executions
             if request.get("status", str(execution.status)) == str(execution.status)
         )
-        found, token = page_of(entries, request.get("nextToken"), request.get("maxResults", _PAGE))
+        found, token = page(entries, request.get("maxResults", _PAGE))
         return {"executionSummaries": found, "nextToken": token}
 
     def list_job_executions_for_thing(self, request: Request, context: RequestContext) -> dict[str, Json]:
@@ -216,10 +248,31 @@ class JobOperations:
         return {"executionSummaries": found, "nextToken": token}
 
     def describe_job_execution(self, request: Request, context: RequestContext) -> dict[str, Json]:
+        return {"execution": self._execution(self._of(request))}
+
+    def cancel_job_execution(self, request: Request, context: RequestContext) -> None:
+        execution = self._of(request)
+        expected = request.get("expectedVersion", execution.version)
+        if expected != execution.version:
+            text = f"the version is {execution.version}, not {expected}"
+            raise ServiceError("VersionConflictException", text, status=409)
+        self._jobs.cancel_execution(
+            execution.job_id,
+            execution.thing,
+            force=request.get("force", False),
+            details=request.get("statusDetails"),
+        )
+
+    def delete_job_execution(self, request: Request, context: RequestContext) -> None:
+        number, force = request["executionNumber"], request.get("force", False)
+        self._jobs.delete_execution(request["jobId"], request["thingName"], number, force=force)
+
+    def _of(self, request: Request) -> Execution:
+        """The execution that a request names by job, thing and perhaps its number."""
         job_id, thing = request["jobId"], request["thingName"]
         for execution in self._jobs.executions_of(thing):
             if execution.job_id == job_id and request.get("executionNumber", execution.number) == execution.number:
-                return {"execution": self._execution(execution)}
+                return execution
         raise ServiceError("ResourceNotFoundException", f"Job {job_id} has no execution on {thing}", status=404)
 
     def _of_thing(self, request: Request) -> Iterator[tuple[str, dict[str, Json]]]:
@@ -271,6 +324,14 @@ def _document(request: Request) -> dict[str, Json]:
     if not isinstance(document, dict):
         raise ServiceError("InvalidRequestException", "the document is not a JSON object", status=400)
     return document
+
+
+def _check_timeout(request: Request) -> None:
+    """What stands in the API's text and not in its shapes."""
+    minutes = request.get("timeoutConfig", {}).get("inProgressTimeoutInMinutes")
+    if minutes is not None and not 1 <= minutes <= _MAX_TIMEOUT_MINUTES:
+        text = f"inProgressTimeoutInMinutes: {minutes} is not in 1 to {_MAX_TIMEOUT_MINUTES}"
+        raise ServiceError("InvalidRequestException", text, status=400)
 
 
 def _selection(job: Job) -> str:
