@@ -52,17 +52,15 @@ class Table:
     def put(self, key: str, value: dict[str, Json]) -> None:
         """Write ``value``, whole, under ``key``; durable on return unless a transaction is open."""
         text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-        with self._store.transaction():
-            self._store.query(
-                "INSERT INTO records (kind, key, value) VALUES (?, ?, ?) "
-                "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value",
-                (self._name, key, text),
-            )
+        self._store.query(
+            "INSERT INTO records (kind, key, value) VALUES (?, ?, ?) "
+            "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value",
+            (self._name, key, text),
+        )
 
     def delete(self, key: str) -> bool:
         """Forget ``key``; say whether it was there."""
-        with self._store.transaction():
-            return self._store.query("DELETE FROM records WHERE kind = ? AND key = ?", (self._name, key)).rowcount > 0
+        return self._store.query("DELETE FROM records WHERE kind = ? AND key = ?", (self._name, key)).rowcount > 0
 
     def items(self, prefix: str = "", *, after: str | None = None) -> Iterator[tuple[str, dict[str, Json]]]:
         """Yield key and record of every key that starts with ``prefix``, in order; past ``after`` if it is given.
