@@ -20,7 +20,8 @@ import pytest
 
 from monodon.component.component import Component
 from monodon.component.link import IotPublish, State
-from monodon.component.loopback import LoopbackLink, LoopbackNucleus
+from monodon.component.loopback import LoopbackNucleus
+from monodon.component.loopback_link import LoopbackLink
 from monodon.component.messages import Message
 from monodon.component.runtime import SOCKET, TOKEN, under_nucleus
 from monodon.component.settings import default_configuration
@@ -29,17 +30,23 @@ from monodon.core.configuration import EMPTY
 from monodon.core.json import Json
 from monodon.core.names import ComponentName
 from monodon.core.plan import Installed
+from monodon.core.policy import SERVICES
 from monodon.core.semver import Version
 from monodon.core.topics import iot_matches, local_matches
 from monodon.errors import ConfigurationError, IpcError
 from monodon.ipc.connection import Connect, Connection, Fault, Phase, Request, StreamClosed
+from monodon.ipc.serialisation import Shape, write_shape
 from monodon.ipc.server import IpcServer
 from monodon.nucleus.journal import Journal
 from monodon.nucleus.policies import Policies
+from monodon.nucleus.secrets import Secrets
 from monodon.nucleus.services.configuration import Validation, configuration_service
 from monodon.nucleus.services.lifecycle import ComponentUpdates, lifecycle_service
 from monodon.nucleus.services.mqtt import mqtt_service
 from monodon.nucleus.services.pubsub import Bus, pubsub_service
+from monodon.nucleus.services.secrets import secret_service
+from monodon.nucleus.services.shadows import shadow_service
+from monodon.nucleus.shadows import Shadows
 from monodon.nucleus.state import DeviceState
 from monodon.nucleus.uplink.offline import OfflineUplink
 
@@ -59,6 +66,12 @@ class LoopbackWorld:
 
     async def set_configuration(self, changes: Mapping[str, Json], *, name: str, validate: bool = True) -> None:
         await self.nucleus.set_configuration(changes, name=name, validate=validate)
+
+    async def ask_update(self) -> float:
+        return await self.nucleus.ask_update()
+
+    def put_secret(self, name: str, value: str | bytes) -> None:
+        self.nucleus.put_secret(name, value)
 
 
 class _Peer:
@@ -244,6 +257,47 @@ class _Peer:
         self._nucleus.verdicts.put_nowait(body["configurationValidityReport"])
         return {}
 
+    async def _SubscribeToComponentUpdates(self, stream_id: int, body: Any) -> Json:
+        async with self._nucleus.listening("updates", self._name) as events:
+            self._rpc.reply(stream_id, f"{MODEL}SubscribeToComponentUpdatesResponse", b"{}", is_last=False)
+            self.flush()
+            while True:
+                event = {"deploymentId": await events.get(), "isGgcRestarting": False}
+                self._event(stream_id, "ComponentUpdatePolicyEvents", {"preUpdateEvent": event})
+
+    async def _DeferComponentUpdate(self, _: int, body: Any) -> Json:
+        self._nucleus.deferrals.put_nowait(body["recheckAfterMs"] / 1000)
+        return {}
+
+    async def _GetSecretValue(self, _: int, body: Any) -> Json:
+        version_id, stage = body.get("versionId"), body.get("versionStage")
+        secret = await self._link.secret(body["secretId"], version_id=version_id, stage=stage)
+        if isinstance(secret.value, str):
+            value = {"secretString": secret.value}
+        else:
+            value = {"secretBinary": base64.b64encode(secret.value).decode()}
+        return {
+            "secretId": secret.arn,
+            "versionId": secret.version_id,
+            "versionStage": list(secret.stages),
+            "secretValue": value,
+        }
+
+    async def _GetThingShadow(self, _: int, body: Any) -> Json:
+        document = await self._link.shadow(body["thingName"], body.get("shadowName", ""))
+        if document is None:
+            raise IpcError("No shadow found", code="ResourceNotFoundError")
+        return {"payload": base64.b64encode(json.dumps(document).encode()).decode()}
+
+    async def _UpdateThingShadow(self, _: int, body: Any) -> Json:
+        request = json.loads(base64.b64decode(body["payload"]))
+        accepted = await self._link.update_shadow(body["thingName"], body.get("shadowName", ""), request)
+        return {"payload": base64.b64encode(json.dumps(accepted).encode()).decode()}
+
+    async def _DeleteThingShadow(self, _: int, body: Any) -> Json:
+        await self._link.delete_shadow(body["thingName"], body.get("shadowName", ""))
+        return {"payload": ""}
+
     async def close(self) -> None:
         for task in self._tasks.values():
             task.cancel()
@@ -263,6 +317,7 @@ class SocketNucleus:
         self.requests: list[str] = []
         self.faults: list[str] = []
         self.verdicts: asyncio.Queue[Any] = asyncio.Queue()
+        self.deferrals: asyncio.Queue[float] = asyncio.Queue()
         self._listeners: dict[tuple[str, str], list[asyncio.Queue[Json]]] = {}
         self._server: asyncio.Server | None = None
         self._peers: dict[_Peer, asyncio.Task[None]] = {}
@@ -338,6 +393,15 @@ class SocketNucleus:
             for key in changes:
                 queue.put_nowait([key])
 
+    async def ask_update(self) -> float:
+        queues = [queue for (what, _), several in self._listeners.items() if what == "updates" for queue in several]
+        for queue in queues:
+            queue.put_nowait("d")
+        return max([await self.deferrals.get() for _ in queues], default=0.0)
+
+    def put_secret(self, name: str, value: str | bytes) -> None:
+        self.nucleus.put_secret(name, value)
+
 
 @pytest.fixture
 async def socket_nucleus() -> AsyncIterator[SocketNucleus]:
@@ -364,6 +428,8 @@ class ServicesWorld:
         self.bus = Bus()
         self.uplink = OfflineUplink()
         self.validation = Validation()
+        self.updates = ComponentUpdates()
+        self.secrets = Secrets(folder / "secrets")
         self.states: dict[ComponentName, str] = {}
         self._local: list[Message] = []
         self._iot: list[Message] = []
@@ -374,7 +440,9 @@ class ServicesWorld:
                 pubsub_service(self.bus),
                 mqtt_service(self.uplink),
                 configuration_service(self.device, self.validation),
-                lifecycle_service(self, ComponentUpdates()),
+                lifecycle_service(self, self.updates),
+                shadow_service(Shadows(journal), self.bus),
+                secret_service(self.secrets),
             ],
         )
 
@@ -410,7 +478,7 @@ class ServicesWorld:
     def install(self, settings: Any, *, name: str) -> dict[str, str]:
         """Make a component known that may do everything; return the environment of its process."""
         everything = {"all": {"operations": ["*"], "resources": ["*"]}}
-        access = {"aws.greengrass.ipc.pubsub": everything, "aws.greengrass.ipc.mqttproxy": everything}
+        access = dict.fromkeys(SERVICES, everything)
         defaults = {**default_configuration(settings), "accessControl": access}
         component = ComponentName.parse(name)
         self.device.put_installed(
@@ -462,10 +530,18 @@ class ServicesWorld:
     def published_to_iot(self, topic_filter: str = "#") -> list[Message]:
         return [message for message in self._iot if iot_matches(topic_filter, message.topic)]
 
+    async def ask_update(self) -> float:
+        return await self.updates.ask("d", 10)
 
-def _event_message(event: Any) -> Message:
-    part = event.json_message or event.binary_message
-    return Message(topic=part.context.topic, content=part.message)
+    def put_secret(self, name: str, value: str | bytes) -> None:
+        self.secrets.put(name, value)
+
+
+def _event_message(event: Shape) -> Message:
+    """What a subscriber reads from the wire."""
+    ((member, part),) = json.loads(write_shape(event)).items()
+    content = base64.b64decode(part["message"]) if member == "binaryMessage" else part["message"]
+    return Message(topic=part["context"]["topic"], content=content)
 
 
 @pytest.fixture
@@ -486,5 +562,6 @@ async def world(
     request: pytest.FixtureRequest, socket_nucleus: SocketNucleus, services_world: ServicesWorld
 ) -> LoopbackWorld | SocketNucleus | ServicesWorld:
     """Each of the nuclei."""
+    worlds: dict[str, LoopbackWorld | SocketNucleus | ServicesWorld]
     worlds = {"loopback": LoopbackWorld(), "socket": socket_nucleus, "services": services_world}
     return worlds[request.param]

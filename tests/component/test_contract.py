@@ -10,7 +10,7 @@ import pytest
 from monodon.component.component import Component
 from monodon.component.loopback import LoopbackNucleus
 from monodon.component.messages import INVALID_MESSAGE
-from monodon.errors import ConfigurationError, IpcError
+from monodon.errors import ConfigurationError, IpcError, ModelError
 
 ONE, TWO = "com.example.One", "com.example.Two"
 
@@ -27,6 +27,10 @@ class World(Protocol):
     def open(self, settings: Settings, *, name: str) -> AbstractAsyncContextManager[Component[Settings]]: ...
 
     async def set_configuration(self, changes: dict[str, Any], *, name: str, validate: bool = True) -> None: ...
+
+    async def ask_update(self) -> float: ...
+
+    def put_secret(self, name: str, value: str | bytes) -> None: ...
 
 
 @pytest.fixture(autouse=True)
@@ -238,6 +242,40 @@ async def test_a_bad_configuration_that_was_applied_leaves_the_former_settings(
         news: asyncio.Queue[Settings] = asyncio.Queue()
         one.on_change(news.put_nowait)
         await world.set_configuration({"count": "x"}, name=ONE, validate=False)
+        await world.set_configuration({"count": 3}, name=ONE, validate=False)
+        assert (await news.get()) == Settings(count=3)
+
+
+async def test_the_author_s_own_judge_refuses_a_configuration_before_it_is_applied(world: World) -> None:
+    def judge(settings: Settings) -> str | None:
+        if settings.count > 9:
+            raise ModelError("only nine cameras", hint="buy another")
+        return "no topic" if not settings.topic else None
+
+    async with world.open(Settings(), name=ONE) as one:
+        one.refuse_when(judge)
+        with pytest.raises(ConfigurationError, match=r"only nine cameras \(buy another\)"):
+            await world.set_configuration({"count": 10}, name=ONE)
+        with pytest.raises(ConfigurationError, match="no topic"):
+            await world.set_configuration({"topic": ""}, name=ONE)
+        assert one.settings == Settings()
+    assert world.nucleus.configuration(ONE)["count"] == 1
+
+
+async def test_a_judge_that_crashes_refuses(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    async with world.open(Settings(), name=ONE) as one:
+        one.refuse_when(lambda settings: str(1 // (settings.count - 2)))
+        with pytest.raises(ConfigurationError, match="ZeroDivisionError"):
+            await world.set_configuration({"count": 2}, name=ONE)
+        assert one.settings == Settings()
+
+
+async def test_what_the_judge_refuses_is_not_taken_over_either(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    async with world.open(Settings(), name=ONE) as one:
+        news: asyncio.Queue[Settings] = asyncio.Queue()
+        one.on_change(news.put_nowait)
+        one.refuse_when(lambda settings: "too many" if settings.count > 9 else None)
+        await world.set_configuration({"count": 10}, name=ONE, validate=False)
         await world.set_configuration({"count": 3}, name=ONE, validate=False)
         assert (await news.get()) == Settings(count=3)
 

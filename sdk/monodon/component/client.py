@@ -11,11 +11,11 @@ from typing import Any
 from awsiot.greengrasscoreipc import model
 
 from monodon.component.connection import DEADLINE_S, IpcConnection, Stream
-from monodon.component.link import IotPublish, State
-from monodon.component.messages import Message
+from monodon.component.link import IotPublish, Secret, State, shadow_topic
+from monodon.component.messages import INVALID_MESSAGE, Message
 from monodon.component.subscription import Closing, Mailbox
 from monodon.core.json import Json
-from monodon.core.policy import MQTT_PROXY, PUBSUB, grant
+from monodon.core.policy import MQTT_PROXY, PUBSUB, SECRET_MANAGER, SHADOW_MANAGER, grant
 from monodon.errors import IpcError
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,11 @@ class IpcLink:
     def __init__(self, connection: IpcConnection) -> None:
         self._ipc = connection
         self._name = "<component>"
+
+    @property
+    def connection(self) -> IpcConnection:
+        """What its calls go over, for a tool that makes others."""
+        return self._ipc
 
     @contextmanager
     def _needing(self, service: str, operation: str, resource: str) -> Iterator[None]:
@@ -206,6 +211,87 @@ class IpcLink:
             await self._ipc.call("send_configuration_validity_report", request)
         except IpcError as error:
             logger.warning("the verdict on a new configuration was not taken: %s", error)
+
+    async def watch_updates(self, recheck_s: Callable[[], float]) -> None:
+        """Answer each deployment that is about to apply with what ``recheck_s`` returns."""
+        await self._ipc.subscribe(
+            Stream(
+                title="watch for deployments",
+                operation_name="subscribe_to_component_updates",
+                request=model.SubscribeToComponentUpdatesRequest(),
+                deliver=lambda event: self._ipc.later(self._on_update, event.pre_update_event, recheck_s),
+                gap=_nothing,
+                fail=lambda error: logger.error("deployments no longer wait for this component: %s", error),
+            )
+        )
+
+    def _on_update(self, event: Any, recheck_s: Callable[[], float]) -> None:
+        if event is not None and not self._ipc.is_closing:
+            self._ipc.spawn(self._defer(event.deployment_id, recheck_s()), "deferral")
+
+    async def _defer(self, deployment_id: str, recheck_s: float) -> None:
+        if recheck_s:
+            logger.info("deployment %s shall wait: busy", deployment_id)
+        request = model.DeferComponentUpdateRequest(
+            deployment_id=deployment_id, message="busy" if recheck_s else None, recheck_after_ms=round(recheck_s * 1000)
+        )
+        try:
+            await self._ipc.call("defer_component_update", request)
+        except IpcError as error:
+            logger.warning("the answer to deployment %s was not taken: %s", deployment_id, error)
+
+    async def secret(self, name: str, *, version_id: str | None, stage: str | None) -> Secret:
+        """Return a version of a secret."""
+        request = model.GetSecretValueRequest(secret_id=name, version_id=version_id, version_stage=stage)
+        with self._needing(SECRET_MANAGER, "GetSecretValue", name if name.startswith("arn:") else "*"):
+            response = await self._ipc.call("get_secret_value", request)
+        found = response.secret_value
+        text, binary = (found.secret_string, found.secret_binary) if found is not None else (None, None)
+        value = text if text is not None else binary
+        if value is None:
+            raise IpcError(f"the secret {name} came without a value", code=INVALID_MESSAGE)
+        return Secret(
+            arn=response.secret_id or name,
+            version_id=response.version_id or "",
+            stages=tuple(response.version_stage or ()),
+            value=value,
+        )
+
+    async def shadow(self, thing: str, name: str) -> Mapping[str, Json] | None:
+        """Return a shadow's document; None if there is none."""
+        request = model.GetThingShadowRequest(thing_name=thing, shadow_name=name)
+        try:
+            with self._needing(SHADOW_MANAGER, "GetThingShadow", shadow_topic(thing, name)):
+                response = await self._ipc.call("get_thing_shadow", request)
+        except IpcError as error:
+            if error.code != "ResourceNotFoundError":
+                raise
+            return None
+        return _document(response.payload)
+
+    async def update_shadow(self, thing: str, name: str, request: Mapping[str, Json]) -> Mapping[str, Json]:
+        """Update a shadow; return what was accepted."""
+        payload = json.dumps(request, ensure_ascii=False).encode()
+        update = model.UpdateThingShadowRequest(thing_name=thing, shadow_name=name, payload=payload)
+        with self._needing(SHADOW_MANAGER, "UpdateThingShadow", shadow_topic(thing, name)):
+            response = await self._ipc.call("update_thing_shadow", update)
+        return _document(response.payload)
+
+    async def delete_shadow(self, thing: str, name: str) -> None:
+        """Delete a shadow."""
+        request = model.DeleteThingShadowRequest(thing_name=thing, shadow_name=name)
+        with self._needing(SHADOW_MANAGER, "DeleteThingShadow", shadow_topic(thing, name)):
+            await self._ipc.call("delete_thing_shadow", request)
+
+
+def _document(payload: bytes | None) -> Mapping[str, Json]:
+    try:
+        document = json.loads(payload or b"")
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise IpcError("the nucleus answered with no shadow document", code=INVALID_MESSAGE)
+    return document
 
 
 def _nothing() -> None:

@@ -4,15 +4,20 @@ import asyncio
 import logging
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
-from monodon.component.link import IotPublish, Link, State
-from monodon.component.messages import Publishable, iot_payload, local_content
+from monodon.component.deferral import RECHECK_S, Deferral
+from monodon.component.link import IotPublish, Link, Secret, State
+from monodon.component.messages import Message, Publishable, iot_payload, local_content
+from monodon.component.metrics import Metrics, reporting
+from monodon.component.requests import PATIENCE_S, Requester, Requests
 from monodon.component.settings import read_settings
+from monodon.component.shadows import Shadow
 from monodon.component.subscription import MAILBOX_LIMIT, Subscription
 from monodon.core.json import Json
-from monodon.errors import ConfigurationError
+from monodon.errors import ConfigurationError, MonodonError
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +41,10 @@ class Component(Generic[S]):
         self._link = link
         self._settings = settings
         self._hooks: list[Callable[[S], None]] = []
+        self._judges: list[Callable[[S], str | None]] = []
         self._news: weakref.WeakSet[asyncio.Event] = weakref.WeakSet()  # as long as someone iterates
+        self._requester = Requester(link, name)
+        self._deferral = Deferral(link)
         self.name = name
         self.thing_name = thing_name
         self.artifacts = artifacts
@@ -80,10 +88,37 @@ class Component(Generic[S]):
         """Call ``hook`` with the new settings after each change, on the event loop."""
         self._hooks.append(hook)
 
+    def refuse_when(self, judge: Callable[[S], str | None]) -> None:
+        """Have ``judge`` look at each new configuration that fits the settings, before it is applied.
+
+        It returns why these settings cannot be used, or None; an error that it raises is a reason as well. A
+        deployment with such a configuration fails, and nothing changes. It runs on the event loop: keep it short.
+        """
+        self._judges.append(judge)
+
+    def _read(self, configuration: Mapping[str, Json]) -> S:
+        """Return a configuration as settings that can be used.
+
+        Raises:
+            ConfigurationError: it does not fit, or the author's judge refuses it.
+        """
+        settings = read_settings(type(self._settings), configuration)
+        for judge in self._judges:
+            try:
+                reason = judge(settings)
+            except MonodonError as error:
+                reason = f"{error.message} ({error.hint})" if error.hint else error.message
+            except Exception as error:
+                logger.exception("a judge failed on a configuration")
+                reason = f"{type(error).__name__}: {error}"
+            if reason is not None:
+                raise ConfigurationError(reason)
+        return settings
+
     def apply(self, configuration: Mapping[str, Json]) -> None:
-        """Take over a changed configuration (called by the link); one that does not fit is refused and logged."""
+        """Take over a changed configuration (called by the link); one that cannot be used is refused and logged."""
         try:
-            settings = read_settings(type(self._settings), configuration)
+            settings = self._read(configuration)
         except ConfigurationError as error:
             logger.error("the new configuration is refused, the former stays: %s", error.message)
             return
@@ -102,7 +137,7 @@ class Component(Generic[S]):
     def refusal(self, configuration: Mapping[str, Json]) -> str | None:
         """Return why a configuration cannot be used, or None if it can (asked by the link before it is applied)."""
         try:
-            read_settings(type(self._settings), configuration)
+            self._read(configuration)
         except ConfigurationError as error:
             return error.message
         return None
@@ -174,7 +209,66 @@ class Component(Generic[S]):
             topic, lambda mailbox: self._link.subscribe_to_iot(topic, mailbox, qos=qos), on_gap=on_gap, limit=limit
         )
 
+    # --- questions ---
+
+    async def request(self, topic: str, message: Publishable, *, timeout_s: float = PATIENCE_S) -> Message:
+        """Ask on a topic of this device, and return the answer of the component that answers there.
+
+        Needs access to publish on the topic and to subscribe to ``<topic>/replies/<own name>``.
+
+        Raises:
+            IpcError: no answer in time (``Timeout``), one that says no (``Refused``), or the nucleus refuses.
+        """
+        return await self._requester.request(topic, message, timeout_s)
+
+    def requests(self, topic: str) -> Requests:
+        """Return what is asked on a topic, for ``async for``; or ``await requests.answer(handler)``.
+
+        Needs access to subscribe to the topic and to publish on ``<topic>/replies/*``.
+        """
+        return Requests(self.subscribe(topic), self._link)
+
+    # --- what the nucleus keeps ---
+
+    async def secret(self, name: str, *, version_id: str | None = None, stage: str | None = None) -> Secret:
+        """Return a secret by name or ARN: its version of a stage, ``AWSCURRENT`` if neither is given.
+
+        Raises:
+            IpcError: the device has none of that name (``ResourceNotFoundError``), or refuses.
+        """
+        return await self._link.secret(name, version_id=version_id, stage=stage)
+
+    async def shadow(self, name: str = "", *, thing_name: str | None = None) -> Shadow:
+        """Return a shadow as it is now, by default the device's own classic one; it need not be there yet.
+
+        Raises:
+            IpcError: refused, or not answered in time.
+        """
+        thing = self.thing_name if thing_name is None else thing_name
+        shadow = Shadow(self._link, self.subscribe, thing_name=thing, name=name)
+        await shadow.refresh()
+        return shadow
+
+    def metrics(self) -> AbstractAsyncContextManager[Metrics]:
+        """Measure within ``async with component.metrics() as metrics``: ``metrics.add("latency_ms", 5.1)``.
+
+        Once a minute a summary of the last five goes to the named shadow ``monodon-metrics`` of the thing. Needs
+        access to publish to AWS IoT Core on ``$aws/things/<thing>/shadow/name/monodon-metrics/update``.
+        """
+        return reporting(self._link, component=self.name, thing_name=self.thing_name)
+
     # --- state ---
+
+    def busy(self, *, recheck_s: float = RECHECK_S) -> AbstractAsyncContextManager[None]:
+        """Let deployments wait for the length of ``async with component.busy()``.
+
+        Args:
+            recheck_s: seconds after which a deployment asks again, so it may begin this long after the block.
+
+        Raises:
+            IpcError: the nucleus does not let a component defer.
+        """
+        return self._deferral.busy(recheck_s)
 
     async def ready(self) -> None:
         """Report RUNNING: a component with a ``Startup`` step counts as deployed from here on."""

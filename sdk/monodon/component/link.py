@@ -1,12 +1,15 @@
 """What a component asks of a nucleus, whichever it is: over IPC (``client``) or in memory (``loopback``)."""
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from monodon.component.messages import INVALID_MESSAGE
 from monodon.component.subscription import Closing, Mailbox
 from monodon.core.json import Json
+from monodon.errors import IpcError
 
 
 class State(StrEnum):
@@ -29,6 +32,45 @@ class IotPublish:
     response_topic: str | None = None
     correlation_data: bytes | None = None
     content_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """One version of a secret; its value shows in no log."""
+
+    arn: str
+    version_id: str
+    stages: tuple[str, ...]
+    value: str | bytes = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        """The value as text.
+
+        Raises:
+            IpcError: it is binary, and no UTF-8 (``InvalidMessage``).
+        """
+        try:
+            return self.value if isinstance(self.value, str) else self.value.decode()
+        except UnicodeDecodeError as error:
+            raise IpcError(f"the secret {self.arn} is not text", code=INVALID_MESSAGE) from error
+
+    @property
+    def json(self) -> Json:
+        """The value as JSON data, as AWS's console stores key/value pairs.
+
+        Raises:
+            IpcError: it is not JSON (``InvalidMessage``).
+        """
+        try:
+            return json.loads(self.text)
+        except (ValueError, RecursionError):
+            raise IpcError(f"the secret {self.arn} is not JSON", code=INVALID_MESSAGE) from None
+
+
+def shadow_topic(thing: str, name: str) -> str:
+    """Return the topic that a shadow's messages begin with, which policies name as well; "" is the classic shadow."""
+    return f"$aws/things/{thing}/shadow/name/{name}" if name else f"$aws/things/{thing}/shadow"
 
 
 class Link(Protocol):
@@ -62,3 +104,21 @@ class Link(Protocol):
 
     async def report(self, state: State) -> None:
         """Report the component's own state."""
+
+    async def watch_updates(self, recheck_s: Callable[[], float]) -> None:
+        """Answer each deployment that is about to apply with what ``recheck_s`` returns, until the link closes.
+
+        That many seconds later it asks again; 0 lets it go ahead.
+        """
+
+    async def secret(self, name: str, *, version_id: str | None, stage: str | None) -> Secret:
+        """Return a version of a secret, the one of stage ``AWSCURRENT`` if neither is given."""
+
+    async def shadow(self, thing: str, name: str) -> Mapping[str, Json] | None:
+        """Return a shadow's document (``state``, ``version``, …), None if there is none; "" is the classic one."""
+
+    async def update_shadow(self, thing: str, name: str, request: Mapping[str, Json]) -> Mapping[str, Json]:
+        """Update a shadow; return what was accepted."""
+
+    async def delete_shadow(self, thing: str, name: str) -> None:
+        """Delete a shadow."""

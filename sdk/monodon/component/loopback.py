@@ -13,23 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from monodon.component.component import Component
-from monodon.component.link import IotPublish, State
+from monodon.component.link import IotPublish, Secret
+from monodon.component.loopback_link import LoopbackLink, Subscriber, check_not_empty, iot_problem, refused
+from monodon.component.loopback_stores import CURRENT, LoopbackSecrets, LoopbackShadows
 from monodon.component.messages import Message, Publishable, iot_payload, local_content
 from monodon.component.settings import default_configuration, merge
-from monodon.component.subscription import Closing, Mailbox
+from monodon.component.subscription import Closing
 from monodon.core.json import Json
-from monodon.core.topics import (
-    MAX_IOT_PAYLOAD_BYTES,
-    Matching,
-    Subscriptions,
-    has_wildcard,
-    iot_limit_problem,
-    iot_matches,
-    local_matches,
-    valid_iot_filter,
-    valid_iot_topic,
-    valid_local_topic,
-)
+from monodon.core.topics import Matching, Subscriptions, iot_matches, local_matches, valid_local_topic
 from monodon.errors import ConfigurationError, IpcError
 
 S = TypeVar("S")
@@ -39,21 +30,15 @@ OUTSIDE = "outside"
 DEFAULT_NAME = "com.example.Component"
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
-class _Subscriber:
-    mailbox: Mailbox
-    component: str
-    own_messages: bool
-
-
 @dataclass(eq=False, slots=True)
-class _Installed:
+class Installed:
     """What the nucleus knows of one component."""
 
     configuration: dict[str, Json]
     state: str = "STARTING"
     changed: Callable[[Mapping[str, Json]], None] | None = None
     validate: Callable[[Mapping[str, Json]], str | None] | None = None
+    recheck_s: Callable[[], float] = lambda: 0.0
 
 
 class LoopbackNucleus:
@@ -63,11 +48,13 @@ class LoopbackNucleus:
         """``printer``, if given, gets a line for each message published: ``topic {json}``."""
         self.thing_name = thing_name
         self._printer = printer
-        self._components: dict[str, _Installed] = {}
-        self._local: Subscriptions[_Subscriber] = Subscriptions(Matching.LOCAL)
-        self._iot: Subscriptions[_Subscriber] = Subscriptions(Matching.IOT)
+        self._components: dict[str, Installed] = {}
+        self.local: Subscriptions[Subscriber] = Subscriptions(Matching.LOCAL)
+        self.iot: Subscriptions[Subscriber] = Subscriptions(Matching.IOT)
         self._published: list[Message] = []
         self._published_to_iot: list[Message] = []
+        self.shadows = LoopbackShadows()
+        self.secrets = LoopbackSecrets()
         self._news = asyncio.Condition()
 
     # --- for tests ---
@@ -85,7 +72,7 @@ class LoopbackNucleus:
         Args:
             artifacts, work: its folders; both default to the current one.
         """
-        installed = _Installed(default_configuration(settings))
+        installed = Installed(default_configuration(settings))
         self._components[name] = installed
         component = Component(
             LoopbackLink(self, name),
@@ -112,11 +99,11 @@ class LoopbackNucleus:
 
     def state(self, name: str = DEFAULT_NAME) -> str:
         """Return a component's state: STARTING until it reports RUNNING or ERRORED."""
-        return self._installed(name).state
+        return self.installed(name).state
 
     def configuration(self, name: str = DEFAULT_NAME) -> Mapping[str, Json]:
         """Return a component's configuration as it is now."""
-        return self._installed(name).configuration
+        return self.installed(name).configuration
 
     async def set_configuration(
         self, changes: Mapping[str, Json], *, name: str = DEFAULT_NAME, validate: bool = True
@@ -129,7 +116,7 @@ class LoopbackNucleus:
         Raises:
             ConfigurationError: the component refuses them; nothing has changed.
         """
-        installed = self._installed(name)
+        installed = self.installed(name)
         proposed = merge(installed.configuration, _as_json(changes))
         refusal = installed.validate(proposed) if validate and installed.validate else None
         if refusal is not None:
@@ -137,6 +124,19 @@ class LoopbackNucleus:
         installed.configuration = proposed
         if installed.changed:
             installed.changed(proposed)
+
+    async def ask_update(self) -> float:
+        """Ask every component whether a deployment may apply, as one does before it touches them.
+
+        Returns:
+            the longest time in seconds that one asks to wait; 0 means go ahead.
+        """
+        await asyncio.sleep(0)
+        return max((installed.recheck_s() for installed in self._components.values()), default=0.0)
+
+    def put_secret(self, name: str, value: str | bytes, *, stages: tuple[str, ...] = (CURRENT,)) -> Secret:
+        """Have a (new version of a) secret on the device."""
+        return self.secrets.put(name, value, stages)
 
     async def publish(self, topic: str, message: Publishable) -> None:
         """Publish a local message as another component would."""
@@ -198,11 +198,11 @@ class LoopbackNucleus:
     @property
     def subscriptions(self) -> int:
         """How many subscriptions are open, local and IoT."""
-        return len(self._local) + len(self._iot)
+        return len(self.local) + len(self.iot)
 
     # --- for links ---
 
-    def _installed(self, name: str) -> _Installed:
+    def installed(self, name: str) -> Installed:
         try:
             return self._components[name]
         except KeyError:
@@ -211,19 +211,19 @@ class LoopbackNucleus:
 
     async def deliver(self, topic: str, content: Mapping[str, Json] | bytes, *, sender: str) -> None:
         """Hand a local message to its subscribers."""
-        _check_not_empty("publish_to_topic", topic)
+        check_not_empty("publish_to_topic", topic)
         if not valid_local_topic(topic):
-            raise _refused("publish_to_topic", f"Publish topic name {topic} must not contain a wildcard")
+            raise refused("publish_to_topic", f"Publish topic name {topic} must not contain a wildcard")
         message = Message(topic=topic, content=content if isinstance(content, bytes) else _as_json(content))
-        for subscriber in self._local.matching(topic):
+        for subscriber in self.local.matching(topic):
             if subscriber.own_messages or subscriber.component != sender:
                 subscriber.mailbox.put(message)
         await self._note(self._published, message, "")
 
     async def deliver_to_iot(self, publish: IotPublish) -> None:
         """Hand a message for AWS IoT Core to its subscribers on this device."""
-        _check_not_empty("publish_to_iot_core", publish.topic)
-        problem = _iot_problem(publish)
+        check_not_empty("publish_to_iot_core", publish.topic)
+        problem = iot_problem(publish)
         if problem is not None:
             raise IpcError(f"publish_to_iot_core: ServiceError: {problem}", code="ServiceError")
         message = Message(
@@ -235,7 +235,7 @@ class LoopbackNucleus:
             correlation_data=publish.correlation_data,
             content_type=publish.content_type,
         )
-        for subscriber in self._iot.matching(publish.topic):
+        for subscriber in self.iot.matching(publish.topic):
             subscriber.mailbox.put(message)
         await self._note(self._published_to_iot, message, "iot:")
 
@@ -252,7 +252,7 @@ class LoopbackNucleus:
         async with self._news:
             self._news.notify_all()
 
-    def subscribe(self, index: Subscriptions[_Subscriber], topic_filter: str, subscriber: _Subscriber) -> Closing:
+    def subscribe(self, index: Subscriptions[Subscriber], topic_filter: str, subscriber: Subscriber) -> Closing:
         """Add a subscriber; the result removes it."""
         index.add(topic_filter, subscriber)
 
@@ -260,85 +260,6 @@ class LoopbackNucleus:
             index.remove(topic_filter, subscriber)
 
         return close
-
-
-class LoopbackLink:
-    """The :class:`~monodon.component.link.Link` of one component to a :class:`LoopbackNucleus`."""
-
-    def __init__(self, nucleus: LoopbackNucleus, name: str) -> None:
-        self._nucleus = nucleus
-        self._name = name
-
-    async def publish(self, topic: str, content: Mapping[str, Json] | bytes) -> None:
-        """Publish a JSON object or bytes to local subscribers."""
-        await self._nucleus.deliver(topic, content, sender=self._name)
-
-    async def subscribe(self, topic_filter: str, mailbox: Mailbox, *, own_messages: bool | None) -> Closing:
-        """Deliver what is published on the device."""
-        _check_not_empty("subscribe_to_topic", topic_filter)
-        if own_messages is None:
-            own_messages = not has_wildcard(topic_filter)
-        subscriber = _Subscriber(mailbox=mailbox, component=self._name, own_messages=own_messages)
-        return self._nucleus.subscribe(self._nucleus._local, topic_filter, subscriber)
-
-    async def publish_to_iot(self, message: IotPublish) -> None:
-        """Hand a message for AWS IoT Core to the nucleus."""
-        await self._nucleus.deliver_to_iot(message)
-
-    async def subscribe_to_iot(self, topic_filter: str, mailbox: Mailbox, *, qos: int) -> Closing:
-        """Deliver what comes from AWS IoT Core."""
-        _check_not_empty("subscribe_to_iot_core", topic_filter)
-        _check_qos("subscribe_to_iot_core", qos)
-        if not valid_iot_filter(topic_filter):
-            raise IpcError(f"Subscribe to topic {topic_filter} failed: not a topic filter", code="ServiceError")
-        subscriber = _Subscriber(mailbox=mailbox, component=self._name, own_messages=True)
-        return self._nucleus.subscribe(self._nucleus._iot, topic_filter, subscriber)
-
-    async def configuration(self) -> tuple[str, Mapping[str, Json]]:
-        """Return the component's name and its whole configuration."""
-        return self._name, self._nucleus.configuration(self._name)
-
-    async def watch_configuration(
-        self, changed: Callable[[Mapping[str, Json]], None], validate: Callable[[Mapping[str, Json]], str | None]
-    ) -> None:
-        """Call ``changed`` with the whole new configuration after each change."""
-        installed = self._nucleus._installed(self._name)
-        installed.changed, installed.validate = changed, validate
-
-    async def update_configuration(self, changes: Mapping[str, Json]) -> None:
-        """Merge ``changes`` into the component's own configuration."""
-        if "accessControl" in changes:
-            raise _refused("update_configuration", "Config update is not allowed for following field [accessControl]")
-        await self._nucleus.set_configuration(changes, name=self._name, validate=False)
-
-    async def report(self, state: State) -> None:
-        """Report the component's own state."""
-        self._nucleus._installed(self._name).state = state.value
-        await self._nucleus.notify()
-
-
-def _refused(operation: str, reason: str) -> IpcError:
-    return IpcError(f"{operation}: InvalidArgumentsError: {reason}", code="InvalidArgumentsError")
-
-
-def _check_not_empty(operation: str, topic: str) -> None:
-    """No policy covers an empty topic (Greengrass nucleus, ``AuthorizationHandler.java``)."""
-    if not topic:
-        raise IpcError(f"{operation}: UnauthorizedError: the topic is empty", code="UnauthorizedError")
-
-
-def _check_qos(operation: str, qos: int) -> None:
-    if qos not in (0, 1):
-        raise _refused(operation, f"QoS {qos} is neither 0 nor 1")
-
-
-def _iot_problem(publish: IotPublish) -> str | None:
-    _check_qos("publish_to_iot_core", publish.qos)
-    if not valid_iot_topic(publish.topic):
-        return f"Publish to topic {publish.topic} failed: not a topic name"
-    if len(publish.payload) > MAX_IOT_PAYLOAD_BYTES:
-        return f"Publish to topic {publish.topic} failed: payload is over {MAX_IOT_PAYLOAD_BYTES} bytes"
-    return iot_limit_problem(publish.topic)
 
 
 def _as_json(value: Mapping[str, Json]) -> dict[str, Json]:

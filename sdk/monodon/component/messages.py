@@ -16,6 +16,9 @@ Publishable: TypeAlias = Any
 
 #: The ``code`` of an error about a message that cannot be sent or understood.
 INVALID_MESSAGE = "InvalidMessage"
+#: The ``code`` of an error of what was not answered in time, or lost with its connection; it may have been done.
+TIMEOUT = "Timeout"
+CONNECTION_LOST = "ConnectionLost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,12 +12,10 @@ from awsiot.eventstreamrpc import (
 )
 from awsiot.greengrasscoreipc.model import GreengrassCoreIPCError
 
-from monodon.component.messages import INVALID_MESSAGE
+from monodon.component.messages import CONNECTION_LOST, INVALID_MESSAGE, TIMEOUT
 from monodon.errors import IpcError
 
 ACCESS_DENIED = "AccessDenied"
-CONNECTION_LOST = "ConnectionLost"
-TIMEOUT = "Timeout"
 
 #: The connection was closed before the request was on its way, so it may be sent again on the next one.
 NOT_SENT = "NotSent"
