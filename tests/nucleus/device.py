@@ -1,6 +1,6 @@
 """A device without its network: journal, store, supervisor and deployer over a folder that plays the cloud.
 
-Tests load this file; run as a program it is a nucleus-like process that can be told to kill itself at a named point:
+Run as a program it is a nucleus-like process that can be told to kill itself at a named point:
 ``device.py ROOT CLOUD [POINT NUMBER]``.
 """
 
@@ -20,12 +20,14 @@ from typing import Any
 from monodon.core.deployment import Deployment, Outcome, Status, read_document, read_local
 from monodon.core.names import ComponentName
 from monodon.core.recipe.platform import platform_of
+from monodon.core.recipe.reading import parse_recipe
 from monodon.core.semver import Requirement, Version, best, conjunction
 from monodon.errors import DeploymentError, NetworkError
 from monodon.nucleus.artifacts import Retry
 from monodon.nucleus.deployer import Deployer, Progress
 from monodon.nucleus.journal import Journal
 from monodon.nucleus.logs import Logs
+from monodon.nucleus.settings import Platform, Settings
 from monodon.nucleus.state import DeviceState
 from monodon.nucleus.store import Store
 from monodon.nucleus.supervisor import Supervisor
@@ -33,7 +35,26 @@ from monodon.nucleus.uplink.protocol import Candidate, CandidateRequest, Deploym
 
 DEADLINE_S = 30.0
 REGION, ACCOUNT = "eu-west-1", "123456789012"
+FOREVER = "exec sleep 1000"
+#: Appends a word to a file of the device's folder at each start, install or stop.
+SAY = 'echo "{}" >> "$OUT/said"; '
+NOT_MET = "COMPONENT_VERSION_REQUIREMENTS_NOT_MET"
 FINAL = (Status.SUCCEEDED, Status.FAILED, Status.REJECTED, Status.CANCELED)
+
+
+def said(folder: Path) -> list[str]:
+    """The words that components of the device in ``folder`` said."""
+    path = folder / "said"
+    return path.read_text().split() if path.exists() else []
+
+
+def running(word: str) -> dict[str, str]:
+    """A lifecycle that runs for ever and says what it does."""
+    return {
+        "Install": SAY.format(f"install-{word}"),
+        "Run": SAY.format(f"run-{word}") + FOREVER,
+        "Shutdown": SAY.format(f"stop-{word}"),
+    }
 
 
 class Cloud:
@@ -56,6 +77,7 @@ class Cloud:
         artifacts: Mapping[str, bytes] | None = None,
         unarchive: str = "NONE",
         kind: str = "aws.greengrass.generic",
+        platform: Mapping[str, str] | None = None,
     ) -> None:
         """Publish a component version; artifacts are files of their own name in the bucket ``b``."""
         written = []
@@ -78,7 +100,7 @@ class Cloud:
             "ComponentType": kind,
             "ComponentConfiguration": {"DefaultConfiguration": dict(configuration or {})},
             "ComponentDependencies": dependencies,
-            "Manifests": [{"Lifecycle": dict(lifecycle), "Artifacts": written}],
+            "Manifests": [{"Platform": dict(platform or {}), "Lifecycle": dict(lifecycle), "Artifacts": written}],
         }
         (self.folder / "recipes" / f"{name}@{version}.json").write_text(json.dumps(recipe))
 
@@ -157,6 +179,7 @@ class Device:
         at: Callable[[str], None] = self.options.pop("at", lambda point: None)
         self.journal = stack.enter_context(Journal.open(self.root / "config", probe=at))
         self.state = DeviceState(self.journal)
+        self.platform = Platform(platform_of("Linux", "x86_64"), Settings({}, self.state))
         self.store = Store(self.root, retry=Retry(first_s=0, most_s=0.01), at=at)
         logs = Logs(self.root / "logs")
         stack.callback(logs.close)
@@ -168,7 +191,7 @@ class Device:
             store=self.store,
             supervisor=self.supervisor,
             uplink=self.uplink,
-            platform=platform_of("Linux", "x86_64"),
+            platform=self.platform,
             thing="drone-1",
             root=self.root,
             report=self.note,
@@ -247,6 +270,30 @@ class Device:
         outcome = (await self.ended(deployment.deployment_id)).outcome
         assert outcome is not None
         return outcome
+
+    async def heard(self, word: str) -> None:
+        """Wait until a component said ``word``."""
+        async with asyncio.timeout(DEADLINE_S):
+            while word not in said(self.root.parent):
+                await asyncio.sleep(0.01)
+
+    async def until(self, predicate: Callable[[Mapping[Any, Any]], bool]) -> None:
+        """Wait until something holds for the statuses of components."""
+        async with asyncio.timeout(DEADLINE_S):
+            await self.supervisor.wait_until(predicate)
+
+    async def idle(self) -> None:
+        """Wait until no deployment is under way."""
+        async with asyncio.timeout(DEADLINE_S):
+            while self.deployer.is_deploying:
+                await asyncio.sleep(0.01)
+
+    def keep(self, name: str, version: str, lifecycle: Mapping[str, Any]) -> None:
+        """Have a component version in the device's own store."""
+        shelf = Cloud(self.root.parent / "shelf")
+        shelf.publish(name, version, lifecycle)
+        text = (shelf.folder / "recipes" / f"{name}@{version}.json").read_bytes()
+        self.store.put_recipe(parse_recipe(text, file="recipe.json"))
 
     def installed(self) -> dict[str, str]:
         return {str(name): str(one.version) for name, one in self.state.installed.items()}

@@ -1,4 +1,4 @@
-"""The supervisor with real processes: nucleus.md 3 and cases 38-51 of section 7."""
+"""The supervisor with real processes: nucleus.md 3; the numbered cases are in conformance/test_lifecycle.py."""
 
 import asyncio
 import os
@@ -6,155 +6,18 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.nucleus.bench import B_, DEADLINE_S, FOREVER, A, B, Bench, C, E, F, G, I, N, P, R, trace
 
-from monodon.core.lifecycle import State
 from monodon.core.names import ComponentName
-from monodon.core.plan import Installed, RunWith
-from monodon.core.recipe.model import DependencyType
-from monodon.core.semver import Version
+from monodon.core.plan import RunWith
 from monodon.errors import DeploymentError, StateError
 from monodon.nucleus.limits import Limits
-from monodon.nucleus.logs import Logs
-from monodon.nucleus.supervisor import Changes, ComponentStatus, StatusChange, Supervisor
-
-N, I, G, R, P, E, B, F = (  # noqa: E741
-    State.NEW, State.INSTALLED, State.STARTING, State.RUNNING, State.STOPPING, State.ERRORED, State.BROKEN,
-    State.FINISHED,
-)  # fmt: skip
-A, B_, C = (ComponentName.parse(name) for name in ("com.example.A", "com.example.B", "com.example.C"))
-DEADLINE_S = 20.0
-FOREVER = "exec sleep 1000"
 
 
-class Bench:
-    """A supervisor in a folder, and the history of all states."""
-
-    def __init__(self, root: Path, **options: Any) -> None:
-        self.root = root
-        self.now = 0.0
-        self.logs = Logs(root / "logs")
-        self.history: list[StatusChange] = []
-        self.supervisor = Supervisor(
-            root=root, environment=self.environment, logs=self.logs, clock=lambda: self.now, **options
-        )
-
-    def environment(self, installed: Installed) -> Mapping[str, str]:
-        return {"PATH": os.environ["PATH"], "SVCUID": "token", "ROOT": str(self.root), "WHO": installed.name}
-
-    def put(self, lifecycle: Mapping[str, Any], name: ComponentName = A, **fields: Any) -> Installed:
-        needs = fields.pop("needs", ())
-        soft = fields.pop("soft", ())
-        installed = Installed(
-            name=name,
-            version=Version.parse(fields.pop("version", "1.0.0")),
-            lifecycle=lifecycle,
-            dependencies=dict.fromkeys(needs, DependencyType.HARD) | dict.fromkeys(soft, DependencyType.SOFT),
-            **fields,
-        )
-        self.supervisor.put(installed)
-        return installed
-
-    async def until(self, predicate: Callable[[Mapping[ComponentName, ComponentStatus]], bool]) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            await self.supervisor.wait_until(predicate)
-
-    async def settled(self, *names: ComponentName) -> ComponentStatus:
-        await self.until(lambda statuses: all(statuses[name].is_settled for name in names or (A,)))
-        return self.supervisor.status((names or (A,))[0])
-
-    async def state(self, state: State, name: ComponentName = A) -> None:
-        await self.until(lambda statuses: statuses[name].state is state)
-
-    async def run(
-        self, lifecycle: Mapping[str, Any], name: ComponentName = A, *, to: State | None = None, **fields: Any
-    ) -> ComponentStatus:
-        """Put and start a component; wait until it is settled (in state ``to``, where it passes others settled)."""
-        self.put(lifecycle, name, **fields)
-        self.supervisor.start(name)
-        await self.until(lambda statuses: statuses[name].is_settled and to in (None, statuses[name].state))
-        return self.supervisor.status(name)
-
-    def states(self, name: ComponentName = A) -> list[State]:
-        return [change.after for change in self.history if change.name == name]
-
-    async def said(self, text: str, name: ComponentName = A) -> None:
-        """Wait until a component printed ``text``."""
-        async with asyncio.timeout(DEADLINE_S):
-            while not (self.root / "logs" / f"{name}.log").exists() or text not in self.log(name):
-                await asyncio.sleep(0.01)
-
-    def log(self, name: ComponentName = A) -> str:
-        return (self.root / "logs" / f"{name}.log").read_text()
-
-    async def listen(self, changes: Changes) -> None:
-        async for change in changes:
-            self.history.append(change)
-
-    def trace(self) -> list[str]:
-        """What scripts wrote with ``echo … >> $ROOT/trace``."""
-        path = self.root / "trace"
-        return path.read_text().split("\n")[:-1] if path.exists() else []
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    bench = Bench(tmp_path)
-    async with asyncio.timeout(60), bench.supervisor:
-        changes = bench.supervisor.changes()
-        listening = asyncio.create_task(bench.listen(changes))
-        yield bench
-        await changes.aclose()
-        await listening
-    bench.logs.close()
-
-
-def trace(text: str) -> str:
-    return f'echo "{text}" >> "$ROOT/trace"'
-
-
-async def test_case_38_run_that_ends_well_is_finished_after_shutdown(bench: Bench) -> None:
-    status = await bench.run({"Run": "exit 0", "Shutdown": trace("shutdown")}, to=F)
-    assert bench.states() == [I, G, R, P, F]
-    assert bench.trace() == ["shutdown"]
-    assert (status.codes, status.reason) == ((), "")
-
-
-async def test_case_39_the_third_error_breaks_and_says_why(bench: Bench) -> None:
-    script = 'echo "no camera" >&2; echo "at /dev/video9" >&2; exit 3'
-    status = await bench.run({"Run": {"Script": script}, "Shutdown": trace("shutdown")}, to=B)
-    assert bench.states() == [I, G, R, E, P, I, G, R, E, P, I, G, R, B]
-    assert len(bench.trace()) == 3
-    assert (status.codes, status.attempts) == (("RUN_ERROR",), 3)
-    assert status.reason == (
-        "broken after 3 attempts: Run.Script exited with code 3; last on stderr:\nno camera\nat /dev/video9"
-    )
-    bench.supervisor.restart(A)
-    bench.supervisor.start(A)
-    assert bench.supervisor.status(A).state is B
-    bench.put({"Run": FOREVER})
-    bench.supervisor.reinstall(A)
-    assert (await bench.settled()).state is R
-    assert bench.supervisor.status(A).attempts == 0
-
-
-async def test_case_40_errors_an_hour_apart_never_break(bench: Bench) -> None:
-    bench.put({"Run": FOREVER})
-    bench.supervisor.start(A)
-    for _ in range(5):
-        await bench.settled()
-        bench.now += 3600
-        os.kill(bench.supervisor.pids(A)[0], signal.SIGKILL)
-        await bench.until(lambda statuses: not statuses[A].is_settled)
-    assert (await bench.settled()).state is R
-    assert B not in bench.states()
-
-
-async def test_case_40_the_hour_is_shorter_where_the_recipe_says_so(bench: Bench) -> None:
+async def test_the_hour_is_shorter_where_the_recipe_says_so(bench: Bench) -> None:
     bench.put({"Run": FOREVER, "errorResetTime": 10})
     bench.supervisor.start(A)
     for _ in range(4):
@@ -165,54 +28,7 @@ async def test_case_40_the_hour_is_shorter_where_the_recipe_says_so(bench: Bench
     assert (await bench.settled()).state is R
 
 
-async def test_case_41_install_that_fails_once_then_works(bench: Bench) -> None:
-    await bench.run({"Install": "test -e tried || { touch tried; exit 1; }", "Run": FOREVER})
-    assert bench.states() == [E, N, I, G, R]
-
-
-async def test_case_42_install_that_overruns_is_an_error_and_leaves_nothing(bench: Bench) -> None:
-    status = await bench.run({"Install": {"Script": "sleep 1000 & sleep 1000", "Timeout": 0}})
-    assert status.state is B
-    assert status.codes == ("INSTALL_TIMEOUT",)
-    assert "Install.Script took longer than 0 s" in status.reason
-    assert bench.supervisor.pids(A) == []
-
-
-@pytest.mark.parametrize(("recover", "state"), [("touch repaired", R), (trace("tried"), B)])
-async def test_case_43_recover_may_repair_the_cause(bench: Bench, recover: str, state: State) -> None:
-    status = await bench.run({"Startup": "test -e repaired", "Recover": recover})
-    assert status.state is state
-    assert len(bench.trace()) == (0 if state is R else 2)
-
-
-async def test_case_44_no_steps_at_all_is_finished(bench: Bench) -> None:
-    assert (await bench.run({})).state is F
-    assert bench.states() == [I, G, F]
-
-
-async def test_case_45_a_step_to_skip_is_treated_as_absent(bench: Bench) -> None:
-    (bench.root / "there").touch()
-    lifecycle = {
-        "Install": {"Script": trace("install"), "Skipif": "exists ~root/there"},
-        "Startup": {"Script": trace("startup"), "Skipif": "onpath sh"},
-        "Run": {"Script": trace("run") + f"; {FOREVER}", "Skipif": "!exists ~root/there"},
-    }
-    assert (await bench.run(lifecycle)).state is R
-    await bench.until(lambda _: True)
-    assert "startup" not in bench.trace()
-    assert "Install.Script is skipped" in bench.log()
-    assert "Startup.Script is skipped" in bench.log()
-
-
-@pytest.mark.parametrize("step", ["Install", "Startup", "Run"])
-@pytest.mark.parametrize("value", [{"Script": "x", "Skipif": "foo bar"}, {"Timeout": 5}])
-async def test_case_46_a_step_that_cannot_be_read_is_an_error(bench: Bench, step: str, value: Any) -> None:
-    status = await bench.run({step: value})
-    assert status.state is B
-    assert status.codes == (f"{step.upper()}_CONFIG_NOT_VALID",)
-
-
-async def test_case_47_a_new_version_is_stopped_by_the_old_script_and_installed(bench: Bench) -> None:
+async def test_a_new_version_is_stopped_by_the_old_script_and_installed(bench: Bench) -> None:
     def lifecycle(version: str) -> dict[str, str]:
         return {"Install": trace(f"install {version}"), "Startup": trace(f"start {version}"),
                 "Shutdown": trace(f"shutdown {version}")}  # fmt: skip
@@ -224,7 +40,7 @@ async def test_case_47_a_new_version_is_stopped_by_the_old_script_and_installed(
     assert bench.trace() == ["install 1", "start 1", "shutdown 1", "install 2", "start 2"]
 
 
-async def test_case_48_a_restart_does_not_install_and_a_new_definition_alone_does_nothing(bench: Bench) -> None:
+async def test_a_restart_does_not_install_and_a_new_definition_alone_does_nothing(bench: Bench) -> None:
     lifecycle = {"Install": trace("install"), "Startup": trace("startup"), "Shutdown": trace("shutdown")}
     installed = await bench.run(lifecycle)
     assert installed.state is R
@@ -235,43 +51,6 @@ async def test_case_48_a_restart_does_not_install_and_a_new_definition_alone_doe
     await bench.settled()
     assert bench.trace() == ["install", "startup", "shutdown", "startup 2"]
     assert bench.states() == [I, G, R, P, I, G, R]
-
-
-async def test_case_49_a_depender_stops_waits_and_starts_again_with_its_hard_dependency(bench: Bench) -> None:
-    bench.put({"Startup": "test -e allowed"}, A)
-    bench.put({"Run": FOREVER}, B_, needs=[A])
-    (bench.root / "work" / A).mkdir(parents=True)
-    (bench.root / "work" / A / "allowed").touch()
-    bench.supervisor.start(B_)
-    await bench.state(I, B_)
-    bench.supervisor.start(A)
-    await bench.settled(A, B_)
-    first = bench.supervisor.pids(B_)
-    bench.history.clear()
-    assert bench.supervisor.report(A, E)
-    await bench.until(lambda statuses: statuses[B_].state is R and statuses[B_].is_settled)
-    assert bench.states(A) == [E, P, I, G, R]
-    assert bench.states(B_)[:3] == [P, I, G]
-    assert bench.states(B_)[-1] is R
-    assert bench.supervisor.pids(B_) != first
-
-
-async def test_case_49_a_dependency_that_finishes_leaves_its_depender_alone(bench: Bench) -> None:
-    await bench.run({"Run": "read -r _ < gate", "Install": "mkfifo gate"}, A)
-    await bench.run({"Run": FOREVER}, B_, needs=[A])
-    bench.history.clear()
-    (bench.root / "work" / A / "gate").write_text("go\n")
-    await bench.state(F, A)
-    assert bench.states(B_) == []
-
-
-async def test_case_50_a_soft_dependency_that_breaks_leaves_its_depender_alone(bench: Bench) -> None:
-    bench.put({"Run": FOREVER}, B_, soft=[A])
-    bench.put({"Run": "exit 1"}, A)
-    bench.supervisor.start(B_)
-    bench.supervisor.start(A)
-    await bench.until(lambda statuses: statuses[A].state is B and statuses[A].is_settled)
-    assert bench.states(B_) == [I, G, R]
 
 
 async def test_a_missing_hard_dependency_is_waited_for(bench: Bench) -> None:

@@ -33,9 +33,9 @@ from monodon.nucleus.artifacts import MAX_STORE_BYTES
 from monodon.nucleus.changes import Changes, ComponentStatus
 from monodon.nucleus.deployer import Deployer, Hooks, Progress
 from monodon.nucleus.health import Health
-from monodon.nucleus.identity import NUCLEUS, Identity, load_identity, lookup
+from monodon.nucleus.identity import Identity, load_identity
 from monodon.nucleus.journal import Journal
-from monodon.nucleus.logs import Logs, LogSettings
+from monodon.nucleus.logs import Logs
 from monodon.nucleus.policies import Policies
 from monodon.nucleus.root import announced, claimed, socket_path, tool_credentials
 from monodon.nucleus.services.components import components_service
@@ -45,6 +45,7 @@ from monodon.nucleus.services.lifecycle import ComponentUpdates, lifecycle_servi
 from monodon.nucleus.services.mqtt import mqtt_service
 from monodon.nucleus.services.pubsub import Bus, pubsub_service
 from monodon.nucleus.services.token_exchange import TokenExchange
+from monodon.nucleus.settings import Platform, Settings
 from monodon.nucleus.state import DeviceState
 from monodon.nucleus.store import Store
 from monodon.nucleus.supervisor import Supervisor
@@ -112,7 +113,7 @@ async def running(
         journal = Journal.open(root / JOURNAL_FOLDER)
         stack.callback(journal.close)
         state = DeviceState(journal)
-        settings = _settings(identity, state)
+        settings = Settings(identity.settings, state)
         logs = _open_logs(root, settings, stack)
         log.info("nucleus %s of %s starts in %s (process %d)", identity.version, identity.thing, root, os.getpid())
         uplink = await _enter_uplink(identity, journal, environment, stack)
@@ -144,23 +145,23 @@ def _built(
     socket: Path,
     tokens: Tokens,
     state: DeviceState,
-    settings: Mapping[str, Json],
+    settings: Settings,
     logs: Logs,
     uplink: Uplink,
     environment: Mapping[str, str],
 ) -> Nucleus:
     """The parts that nothing has to be opened for, each with what it needs."""
-    attributes = _platform(settings)
+    attributes = Platform(platform_of(platform.system(), platform.machine()), settings)
     supervisor = Supervisor(
         root=root,
         environment=lambda installed: {**environment, **_tokens(tokens.of(installed.name))},
         logs=logs,
-        default_user=_text(settings, "runWithDefault", "posixUser"),
-        shell=_text(settings, "runWithDefault", "posixShell") or "sh",
+        default_user=settings.text("runWithDefault", "posixUser"),
+        shell=settings.text("runWithDefault", "posixShell") or "sh",
     )
     health = Health(identity=identity, device=DeviceView(state, supervisor), uplink=uplink, platform=attributes)
     updates, validation = ComponentUpdates(), Validation()
-    store = Store(root, max_bytes=_whole(settings, MAX_STORE_BYTES, "componentStoreMaxSizeBytes"))
+    store = Store(root, max_bytes=settings.whole(MAX_STORE_BYTES, "componentStoreMaxSizeBytes"))
     deployer = Deployer(
         state=state,
         store=store,
@@ -309,15 +310,8 @@ def _tokens(token: str) -> dict[str, str]:
     return {"SVCUID": token, "AWS_CONTAINER_AUTHORIZATION_TOKEN": token}
 
 
-def _settings(identity: Identity, state: DeviceState) -> Mapping[str, Json]:
-    """The nucleus's configuration: config.yaml, and over it what deployments of aws.greengrass.Nucleus said."""
-    deployed = state.configuration(ComponentName(NUCLEUS))
-    return {**identity.settings, **({} if deployed is None else deployed.value())}
-
-
-def _open_logs(root: Path, settings: Mapping[str, Json], stack: AsyncExitStack) -> Logs:
-    found = lookup(settings, "logging")
-    read = LogSettings.read(found if isinstance(found, Mapping) else {})
+def _open_logs(root: Path, settings: Settings, stack: AsyncExitStack) -> Logs:
+    read = settings.logging
     logs = Logs(root / LOGS_FOLDER, read)
     stack.callback(logs.close)
     handler, logger = logs.handler(), logging.getLogger("monodon")
@@ -328,19 +322,3 @@ def _open_logs(root: Path, settings: Mapping[str, Json], stack: AsyncExitStack) 
     logger.setLevel({"TRACE": 5, "WARN": logging.WARNING}.get(read.level) or logging.getLevelName(read.level))
     stack.callback(logger.setLevel, before)
     return logs
-
-
-def _platform(settings: Mapping[str, Json]) -> dict[str, str]:
-    override = lookup(settings, "platformOverride")
-    texts = {key: value for key, value in override.items() if isinstance(value, str)} if override else {}
-    return {**platform_of(platform.system(), platform.machine()), **texts}
-
-
-def _text(settings: Mapping[str, Json], *path: str) -> str | None:
-    value = lookup(settings, *path)
-    return value if isinstance(value, str) and value else None
-
-
-def _whole(settings: Mapping[str, Json], default: int, *path: str) -> int:
-    value = lookup(settings, *path)
-    return int(value) if isinstance(value, int | float) and value > 0 else default

@@ -1,0 +1,66 @@
+"""The nucleus's own configuration as it is now: config.yaml, and over it what deployments of aws.greengrass.Nucleus said.
+
+What changes with the next deployment (platform, logging) is read anew each time; users, shell and sizes hold from one
+start of the nucleus to the next. Source: Greengrass nucleus, ``deployment/DeviceConfiguration.java``.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from monodon.core.json import Json
+from monodon.core.names import ComponentName
+from monodon.nucleus.identity import NUCLEUS, lookup
+from monodon.nucleus.logs import LogSettings
+from monodon.nucleus.state import DeviceState
+
+
+class Settings:
+    """What the nucleus is told to do, with AWS's keys whatever their case.
+
+    Args:
+        configured: what config.yaml says.
+    """
+
+    def __init__(self, configured: Mapping[str, Json], state: DeviceState) -> None:
+        self._configured, self._state = configured, state
+
+    def get(self, *path: str) -> Json:
+        """The value at ``path``, None where there is none."""
+        deployed = self._state.configuration(ComponentName(NUCLEUS))
+        return lookup({**self._configured, **({} if deployed is None else deployed.value())}, *path)
+
+    def text(self, *path: str) -> str | None:
+        """The text at ``path``, None where there is another value, or an empty one."""
+        value = self.get(*path)
+        return value if isinstance(value, str) and value else None
+
+    def whole(self, default: int, *path: str) -> int:
+        """The positive number at ``path``, cut to a whole one; else ``default``."""
+        value = self.get(*path)
+        return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else default
+
+    @property
+    def logging(self) -> LogSettings:
+        """How to log."""
+        found = self.get("logging")
+        return LogSettings.read(found if isinstance(found, Mapping) else {})
+
+
+class Platform(Mapping[str, str]):
+    """The device's attributes: what this machine is, and over it ``platformOverride`` of this moment (P2)."""
+
+    def __init__(self, machine: Mapping[str, str], settings: Settings) -> None:
+        self._machine, self._settings = machine, settings
+
+    def __getitem__(self, key: str) -> str:
+        return self._now()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._now())
+
+    def __len__(self) -> int:
+        return len(self._now())
+
+    def _now(self) -> dict[str, str]:
+        override = self._settings.get("platformOverride")
+        texts = override.items() if isinstance(override, Mapping) else ()
+        return {**self._machine, **{key: value for key, value in texts if isinstance(value, str)}}
