@@ -1,5 +1,6 @@
 """The command line: ``monodon <noun> <verb>``; one module a noun, each loaded when it is named."""
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,8 +16,9 @@ from monodon.errors import MonodonError
 NOUNS = {
     "cloud": ("monodon.cli.cloud", "Run the embedded cloud."),
     "nucleus": ("monodon.cli.nucleus", "Run the embedded nucleus."),
-    "component": ("monodon.cli.component", "Build and publish components."),
+    "component": ("monodon.cli.component", "Build and publish components; list, restart and stop those of a device."),
     "fleet": ("monodon.cli.fleet", "Provision, deploy to and watch a fleet."),
+    "logs": ("monodon.cli.logs", "Show what a device's components and its nucleus say."),
     "dev": ("monodon.cli.dev", "Try things on this machine as a device would have them."),
     "demo": ("monodon.cli.demo", "The whole loop on this machine: package, deploy, classify, keep."),
 }
@@ -67,6 +69,9 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> NoRet
     except MonodonError as error:
         print_error(error)
         sys.exit(1)
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     sys.exit(code if type(code) is int else 0)
 
 

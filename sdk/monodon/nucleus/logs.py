@@ -103,6 +103,13 @@ def _formatted(entry: Entry, messages: Sequence[str], at_s: float, style: LogFor
     return [f"{head}{message}{tail}" for message in messages]
 
 
+def rolled_files(folder: Path, base: str) -> list[tuple[str, int, Path]]:
+    """Return hour (``yyyy_MM_dd_HH``), number and path of every file rolled from a log, oldest first."""
+    name = re.compile(re.escape(base) + r"_(\d{4}_\d\d_\d\d_\d\d)_(\d+)\.log")
+    found = [(match[1], int(match[2]), path) for path in folder.iterdir() if (match := name.fullmatch(path.name))]
+    return sorted(found)
+
+
 class LogFile:
     """One log: the active file, and those rolled from it. Writes at once; never raises for the disk's sake."""
 
@@ -111,7 +118,6 @@ class LogFile:
         self._base = base
         self._settings = settings
         self._now = now
-        self._rolled_name = re.compile(re.escape(base) + r"_(\d{4}_\d\d_\d\d_\d\d)_(\d+)\.log")
         self._descriptor = -1
         self._size = 0
         self._hour = 0
@@ -187,7 +193,7 @@ class LogFile:
     def _roll(self, now: float) -> None:
         if self._size:
             stamp = datetime.fromtimestamp(self._hour * 3600, UTC).strftime("%Y_%m_%d_%H")
-            rolled = self._rolled()
+            rolled = rolled_files(self._folder, self._base)
             number = 1 + max((number for hour, number, _ in rolled if hour == stamp), default=-1)
             self.close()
             self.path.rename(self._folder / f"{self._base}_{stamp}_{number}.log")
@@ -195,18 +201,9 @@ class LogFile:
             self._open(now)
         self._hour = int(now // 3600)
 
-    def _rolled(self) -> list[tuple[str, int, Path]]:
-        """Hour, number and path of every rolled file, oldest first."""
-        found = [
-            (match[1], int(match[2]), path)
-            for path in self._folder.iterdir()
-            if (match := self._rolled_name.fullmatch(path.name))
-        ]
-        return sorted(found)
-
     def _discard(self) -> None:
         room = self._settings.total_size_bytes - self._settings.file_size_bytes
-        for _, _, path in reversed(self._rolled()):
+        for _, _, path in reversed(rolled_files(self._folder, self._base)):
             room -= path.stat().st_size
             if room < 0:
                 path.unlink(missing_ok=True)

@@ -1,0 +1,40 @@
+"""Which device a command is about: ``--root``, ``MONODON_ROOT``, or the only one under ``.monodon/devices``."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from monodon.errors import StateError
+
+DEVICES = Path(".monodon/devices")
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def root_option(command: Command) -> Command:
+    """Give a command the option ``--root``."""
+    return click.option(
+        "--root",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="The device's folder.  [default: $MONODON_ROOT, or the only one under .monodon/devices]",
+    )(command)
+
+
+def find_root(given: Path | None) -> Path:
+    """Return the root folder that ``--root`` gave, MONODON_ROOT names, or that is the only one here.
+
+    Raises:
+        StateError: it does not exist, or there is not exactly one.
+    """
+    named = given or (Path(os.environ["MONODON_ROOT"]) if os.environ.get("MONODON_ROOT") else None)
+    if named is not None:
+        if not named.is_dir():
+            raise StateError(f"there is no device in {named}", hint="`monodon nucleus run --root` makes one")
+        return named
+    found = sorted(path for path in DEVICES.glob("*/") if path.is_dir())
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise StateError(f"which device? {DEVICES} has {names}", hint="give --root, or set MONODON_ROOT")
+    return found[0]
