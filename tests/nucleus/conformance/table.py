@@ -12,13 +12,10 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 #: The cases of the device notes, section 7.
-NUMBERS = tuple(
-    sorted(
-        [*map(str, range(1, 61)), "28a", "28b", "28c", "28d"], key=lambda number: (int(number.rstrip("abcd")), number)
-    )
-)
+NUMBERS = (*map(str, range(1, 61)), *(f"28{letter}" for letter in "abcd"))
 
 _NAME = re.compile(r"test_case_0*(\d+[a-d]?)_(\w+)")
+_SAID = re.compile(r"^(Given|Expect|Differs): (.*?)(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
 _HEAD = """\
 # Conformance of the nucleus
 
@@ -64,12 +61,8 @@ def _of(path: Path) -> Iterator[Case]:
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or (name := _NAME.fullmatch(node.name)) is None:
             continue
-        said = {
-            key.lower(): " ".join(text.split())
-            for key, text in re.findall(
-                r"^(Given|Expect|Differs): (.*?)(?=\n\n|\Z)", ast.get_docstring(node) or "", re.MULTILINE | re.DOTALL
-            )
-        }
+        found = _SAID.findall(ast.get_docstring(node) or "")
+        said = {key.lower(): " ".join(text.split()) for key, text in found}
         yield Case(
             number=name[1],
             given=said.get("given", ""),
@@ -83,9 +76,8 @@ def _of(path: Path) -> Iterator[Case]:
 def _open_reason(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     for mark in node.decorator_list:
         if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.xfail":
-            return next(
-                (str(ast.literal_eval(one.value)) for one in mark.keywords if one.arg == "reason"), "expected to fail"
-            )
+            reasons = [one.value for one in mark.keywords if one.arg == "reason"]
+            return str(ast.literal_eval(reasons[0])) if reasons else "expected to fail"
     return ""
 
 

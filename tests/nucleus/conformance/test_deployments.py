@@ -94,8 +94,6 @@ async def test_case_54_a_component_defers_its_update(tmp_path: Path, cloud: Any)
     """Given: component defers its update 5 s
 
     Expect: deployment waits 5 s; with SKIP_NOTIFY not
-
-    Differs: the test asks for hundredths of a second.
     """
     answers, asked, told = [0.05, 0.01, 0.0], [], []
 
