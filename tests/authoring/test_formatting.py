@@ -1,7 +1,7 @@
 """``recipe fmt`` keeps what a device reads, and every comment."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from tests.core.recipe.test_writing import recipes
 
 from monodon.authoring.formatting import format_text
@@ -89,6 +89,7 @@ def test_what_cannot_be_kept_is_refused(text: str) -> None:
 
 
 @given(recipes)
+@settings(deadline=None)
 def test_a_formatted_recipe_is_the_same_recipe(recipe: Recipe) -> None:
     """Where a text cannot be kept, it is refused rather than changed."""
     for text, file in ((write_yaml(recipe), "recipe.yaml"), (write_json(recipe), "recipe.json")):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monodon.core.interpolation import (
@@ -149,11 +149,13 @@ def test_configurations_get_system_variables_alone(text: str, expected: str) -> 
 
 
 @given(st.text(st.characters(blacklist_characters="{")))
+@settings(deadline=None)
 def test_text_without_braces_is_never_touched(text: str) -> None:
     assert resolve(text) == Interpolated(value=text, unresolved=())
 
 
 @given(st.text(alphabet="{}:/.aB-configuration"))
+@settings(deadline=None)
 def test_any_text_is_resolved_or_fails_as_a_deployment(text: str) -> None:
     try:
         resolve(text, {"a": 1}, B={})
@@ -162,5 +164,6 @@ def test_any_text_is_resolved_or_fails_as_a_deployment(text: str) -> None:
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
+@settings(deadline=None)
 def test_rendered_doubles_read_back(value: float) -> None:
     assert float(render(value)) == value

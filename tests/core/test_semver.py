@@ -4,7 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monodon.core.semver import Requirement, Version, best, conjunction
@@ -189,11 +189,13 @@ plain = st.builds(Version, numbers, numbers, numbers)
 
 
 @given(versions)
+@settings(deadline=None)
 def test_a_version_reads_back(version: Version) -> None:
     assert Version.parse(str(version)) == version
 
 
 @given(versions, versions, versions)
+@settings(deadline=None)
 def test_order_is_total_and_transitive(a: Version, b: Version, c: Version) -> None:
     assert (a < b) + (b < a) + (a.precedence == b.precedence) == 1
     if a <= b <= c:
@@ -201,6 +203,7 @@ def test_order_is_total_and_transitive(a: Version, b: Version, c: Version) -> No
 
 
 @given(plain, plain)
+@settings(deadline=None)
 def test_comparators_follow_the_order(bound: Version, version: Version) -> None:
     assert matches(f">={bound}", str(version)) == (version >= bound)
     assert matches(f"<{bound}", str(version)) == (version < bound)
@@ -209,6 +212,7 @@ def test_comparators_follow_the_order(bound: Version, version: Version) -> None:
 
 
 @given(plain, plain)
+@settings(deadline=None)
 def test_a_caret_keeps_the_first_number_that_is_not_zero(bound: Version, version: Version) -> None:
     if matches(f"^{bound}", str(version)):
         assert version >= bound
@@ -216,6 +220,7 @@ def test_a_caret_keeps_the_first_number_that_is_not_zero(bound: Version, version
 
 
 @given(st.text(alphabet="0123456789.*xX ^~<>=|-+v()rc,", max_size=40))
+@settings(deadline=None)
 def test_any_text_is_a_requirement_or_refused_and_rendering_keeps_its_meaning(text: str) -> None:
     try:
         requirement = Requirement.parse(text)
@@ -226,6 +231,7 @@ def test_any_text_is_a_requirement_or_refused_and_rendering_keeps_its_meaning(te
 
 
 @given(st.text(alphabet="019.-+abv", max_size=20))
+@settings(deadline=None)
 def test_any_text_is_a_version_or_refused(text: str) -> None:
     try:
         assert str(Version.parse(text)) == text

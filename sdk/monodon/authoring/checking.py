@@ -1,8 +1,8 @@
 """Recipes on disk → their problems: finds the files, and what is known around each of them."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from monodon.authoring.project import RECIPE_FILES, Kind, Source, find_components
 from monodon.core.names import ComponentName
@@ -15,8 +15,7 @@ from monodon.core.recipe.writing import write_yaml
 from monodon.errors import MonodonError, RecipeError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
+class Checked(NamedTuple):
     """One recipe and what is wrong with it; ``text`` is what its places refer to.
 
     For a recipe.py that is the YAML which it makes, and ``label`` says of which version.
@@ -105,6 +104,8 @@ def _compare_grants(text: str, file: str, code: Mapping[str, str]) -> Iterator[P
     """Yield where the recipe's accessControl and what the code uses differ, at the accessControl."""
     if not code:
         return
+    from dataclasses import replace
+
     from monodon.authoring.grants import compare, needs_of  # reads Python: slow to import
 
     reading = read_recipe(text, file=file)

@@ -9,9 +9,9 @@
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from monodon.core.json import Json
 from monodon.core.recipe.model import Recipe
@@ -34,8 +34,7 @@ class Kind(StrEnum):
     FILE = "file"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Source(NamedTuple):
     """Where a component is written down: its folder and its recipe's file."""
 
     kind: Kind

@@ -5,15 +5,13 @@ Source: semver4j 3.1.0, ``Requirement.java``, ``Tokenizer.java``, ``Semver.java`
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from monodon.core.semver import Version
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(NamedTuple):
     """The version in a comparator, as loosely as the device holds it; ``text`` has no build part."""
 
     text: str
@@ -37,8 +35,7 @@ def _bound(major: int, minor: int, patch: int, prerelease: tuple[str, ...] = (),
     return Bound(text, major, minor, patch, prerelease, build)
 
 
-@dataclass(frozen=True, slots=True)
-class Comparator:
+class Comparator(NamedTuple):
     """One operator and its version."""
 
     operator: str
@@ -96,8 +93,7 @@ def _order(ours: str, theirs: str) -> int:
     return (folded > other) - (folded < other)
 
 
-@dataclass(frozen=True, slots=True)
-class AllOf:
+class AllOf(NamedTuple):
     """Comparators that all have to pass; they admit a pre-release only if one of them names it (V2)."""
 
     comparators: tuple[Comparator, ...]
@@ -112,8 +108,7 @@ class AllOf:
         return not version.prerelease or any(comparator.opens_to(version) for comparator in self.comparators)
 
 
-@dataclass(frozen=True, slots=True)
-class AnyOf:
+class AnyOf(NamedTuple):
     """Alternatives, one of which has to pass."""
 
     alternatives: "tuple[Node, ...]"

@@ -341,13 +341,14 @@ json_like = st.recursive(
         json_like,
     )
 )
-@settings(max_examples=200)
+@settings(deadline=None, max_examples=200)
 def test_no_recipe_makes_a_rule_raise(parts: dict[str, str]) -> None:
     text = HEAD + "".join(f"{key}: {value}\n" for key, value in parts.items())
     check(text, file="recipe.yaml", targets=EVERY, neighbours=NEIGHBOURS, code=CODE)
 
 
 @given(st.text(max_size=200))
+@settings(deadline=None)
 def test_no_text_makes_the_check_raise(text: str) -> None:
     check(text, file="recipe.yaml", targets=EVERY)
     check(HEAD + text, file="recipe.yaml", targets=EVERY)

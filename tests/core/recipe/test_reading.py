@@ -291,6 +291,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
+@settings(deadline=None)
 def test_json_reads_what_json_writes(value: Any) -> None:
     import json
 
@@ -301,7 +302,7 @@ def test_json_reads_what_json_writes(value: Any) -> None:
 
 
 @given(st.text() | st.text(alphabet="{}[]:,-'\"\n &*!|>#?%@`ab01.\t") | st.binary())
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 def test_no_text_makes_the_reader_raise(text: str | bytes) -> None:
     for file in ("recipe.yaml", "recipe.json"):
         reading = read(text, file)

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from tests.core.recipe.test_writing import recipes
 
 from monodon.core.recipe.keys import SHAPES
@@ -48,6 +48,7 @@ def _is(kind: str, value: Any) -> bool:
 
 
 @given(recipes)
+@settings(deadline=None)
 def test_what_we_write_is_valid(recipe: Recipe) -> None:
     assert accepts(SCHEMA, to_document(recipe))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monodon.core.names import ComponentName
@@ -90,6 +90,7 @@ recipes = st.builds(
 
 
 @given(recipes)
+@settings(deadline=None)
 def test_a_recipe_reads_back(recipe: Recipe) -> None:
     """read(write(r)) == r, with the same bytes each time."""
     for write, file in ((write_yaml, "recipe.yaml"), (write_json, "recipe.json")):
@@ -100,6 +101,7 @@ def test_a_recipe_reads_back(recipe: Recipe) -> None:
 
 
 @given(json_values)
+@settings(deadline=None)
 def test_any_value_reads_back_from_yaml_with_its_type(value: Any) -> None:
     root = parse_yaml(yaml_text({"key": value}), Problems())
     assert root is not None
@@ -109,6 +111,7 @@ def test_any_value_reads_back_from_yaml_with_its_type(value: Any) -> None:
 
 
 @given(st.dictionaries(st.text(string.printable, max_size=10), st.text(string.printable, max_size=20), max_size=3))
+@settings(deadline=None)
 def test_other_readers_agree(value: dict[str, str]) -> None:
     assert (yaml.safe_load(yaml_text(value)) or {}) == value
 

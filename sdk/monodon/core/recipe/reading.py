@@ -5,8 +5,7 @@ The text becomes a tree of nodes (``yaml_events``, ``json_tokens``); this module
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from monodon.core.json import Json
 from monodon.core.names import ComponentName
@@ -41,8 +40,7 @@ PLACEHOLDERS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Reading(NamedTuple):
     """What came of a text: a recipe if a device could use it, and every problem in order of the text.
 
     ``root`` is the tree with its places, if the text had one.

@@ -51,7 +51,7 @@ class Variable(NamedTuple):
     part: Part
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Subject:
     """A recipe under check.
 
