@@ -22,6 +22,7 @@ class Settings:
     source: str = "/dev/video0"
     interval_s: float = 1.0
     labels: tuple[str, ...] = ("grey whale",)
+    model_version: str = ""
     threshold: float = 0.5
     keep_folder: str = "kept"
     budget_bytes: int = 1_000_000_000
@@ -86,8 +87,9 @@ async def main(component: Component[Settings]) -> None:
     """Load the model, look at the first frame, report ready; then watch until the end, and idle."""
     settings = component.settings
     classifier = await asyncio.to_thread(Classifier.load, model_folder())
-    wanted = Wanted.find(settings.labels, classifier.labels, settings.threshold)
+    wanted = find_wanted(classifier, settings)
     watch = Watch(classifier, component.work / settings.keep_folder, wanted=wanted, budget_bytes=settings.budget_bytes)
+    component.refuse_when(lambda new: unusable(classifier, new))
     component.on_change(lambda new: take_over(watch, new))
     reporter = Reporter(component, watch)
     try:
@@ -113,14 +115,42 @@ async def look(watch: Watch, reporter: Reporter, frame: Frame) -> None:
         await reporter.kept(seen.picture, seen.sidecar)
 
 
-def take_over(watch: Watch, settings: Settings) -> None:
-    """Use changed labels from the next frame on; those the model does not know change nothing."""
+def find_wanted(classifier: Classifier, settings: Settings) -> Wanted:
+    """Return what to look for.
+
+    Raises:
+        ModelError: the model does not know a label, or is not the one that the labels are meant for.
+    """
+    version = classifier.manifest.version
+    if settings.model_version not in ("", version):
+        raise ModelError(
+            f"the labels are meant for model {settings.model_version}, not for {version}",
+            hint="deploy that model as well",
+        )
+    return Wanted.find(settings.labels, classifier.labels, settings.threshold)
+
+
+def unusable(classifier: Classifier, settings: Settings) -> str | None:
+    """Return why a proposed configuration cannot work; then the deployment that brings it fails.
+
+    Labels for another model are for the process that will start with it: a deployment may bring both at once.
+    """
+    if settings.model_version not in ("", classifier.manifest.version):
+        return None
     try:
-        watch.want(settings.labels, settings.threshold, settings.budget_bytes)
+        find_wanted(classifier, settings)
     except ModelError as error:
-        logger.error("the labels stay as they were: %s (%s)", error.message, error.hint)
-    else:
-        logger.info("now wanted: %s at %g", ", ".join(settings.labels), settings.threshold)
+        return f"{error.message} ({error.hint})" if error.hint else error.message
+    return None
+
+
+def take_over(watch: Watch, settings: Settings) -> None:
+    """Use changed labels from the next frame on, unless they wait for another model."""
+    if settings.model_version not in ("", watch.classifier.manifest.version):
+        logger.warning("the labels stay as they were until model %s comes", settings.model_version)
+        return
+    watch.want(settings.labels, settings.threshold, settings.budget_bytes)
+    logger.info("now wanted: %s at %g", ", ".join(settings.labels), settings.threshold)
 
 
 def model_folder() -> Path:

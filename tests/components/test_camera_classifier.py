@@ -15,7 +15,7 @@ import pytest
 
 from monodon.authoring.recipes import load_module
 from monodon.component import LoopbackNucleus
-from monodon.errors import FrameError, ModelError
+from monodon.errors import ConfigurationError, FrameError, ModelError
 from monodon.ml.album import read_counts
 
 CHECKOUT = Path(__file__).parents[2]
@@ -109,19 +109,64 @@ async def test_a_clip_that_ended_is_reported_done_and_the_component_idles(
 
 
 async def test_wanted_labels_change_without_a_restart(
-    loopback: LoopbackNucleus, classifier: ModuleType, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    loopback: LoopbackNucleus, classifier: ModuleType, model: Path, tmp_path: Path
 ) -> None:
     settings = classifier.Settings(source=str(DIVE), labels=("narwhal",))
     component = loopback.component(settings, name="a.B", work=tmp_path)
     async with running(classifier.main(component)):
         await loopback.wait_for("monodon/kept", 1, timeout_s=PATIENCE_S)
-        await loopback.set_configuration({"labels": ["no such animal"]}, name="a.B")
-        assert "the labels stay as they were: the model has no label 'no such animal'" in caplog.text
         await loopback.set_configuration({"labels": ["macaw"]}, name="a.B")
         await until_done(loopback)
     labels = [one["label"] for one in loopback.published("monodon/kept")]
     assert set(labels) == {"narwhal", "macaw"}
     assert labels == sorted(labels, reverse=True)  # first the one, then the other
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"labels": ["narval"]}, "the model has no label 'narval' .*'narwhal'"),
+        ({"labels": []}, "no wanted labels are given"),
+        ({"threshold": 1.5}, "a threshold of 1.5 is not within 0 and 1"),
+        ({"labels": ["narval"], "model_version": "2.0.0"}, "no label 'narval'"),
+    ],
+)
+async def test_what_the_model_cannot_look_for_is_refused_before_it_is_applied(
+    loopback: LoopbackNucleus,
+    classifier: ModuleType,
+    model: Path,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    reason: str,
+) -> None:
+    """So the deployment fails; and the running component goes on as before."""
+    settings = classifier.Settings(source=str(PHOTOS), labels=("narwhal",))
+    component = loopback.component(settings, name="a.B", work=tmp_path)
+    async with running(classifier.main(component)):
+        await until_done(loopback)
+        with pytest.raises(ConfigurationError, match=reason):
+            await loopback.set_configuration(changes, name="a.B")
+    assert component.settings == settings
+
+
+async def test_labels_for_another_model_may_come_with_it(
+    loopback: LoopbackNucleus, classifier: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deployment brings a model with its label: the process of the former is asked, and leaves it to the next."""
+    monkeypatch.setenv("MODEL", str(MODELS / "1.0.0"))
+    component = loopback.component(classifier.Settings(source=str(PHOTOS)), name="a.B", work=tmp_path)
+    async with running(classifier.main(component)):
+        await until_done(loopback)
+        with pytest.raises(ConfigurationError, match="no label 'narwhal'"):
+            await loopback.set_configuration({"labels": ["narwhal"]}, name="a.B")
+        await loopback.set_configuration({"labels": ["narwhal"], "model_version": "2.0.0"}, name="a.B")
+    with pytest.raises(ModelError, match=r"the labels are meant for model 2\.0\.0, not for 1\.0\.0"):
+        await classifier.main(component)
+    monkeypatch.setenv("MODEL", str(MODELS / "2.0.0"))
+    other = LoopbackNucleus()
+    async with running(classifier.main(other.component(component.settings, work=tmp_path))):
+        await until_done(other)
+    assert {one["label"] for one in other.published("monodon/kept")} == {"narwhal"}
 
 
 async def test_counts_go_on_after_a_restart(

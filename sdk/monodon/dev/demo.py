@@ -154,6 +154,7 @@ class _Story:
         settings = {
             "source": str(self._clip),
             "labels": [label],
+            "model_version": version,
             "threshold": THRESHOLD,
             "interval_s": 0,
             "status_interval_s": 0.5,
