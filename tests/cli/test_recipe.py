@@ -163,3 +163,19 @@ def test_grants_are_printed_and_doubts_are_said(tmp_path: Path) -> None:
     result = run("grants", tmp_path)
     assert "- a/b" in result.stdout
     assert result.stderr == "cannot tell: main.py:2: PublishToTopic on x\n"
+
+
+def test_grants_of_earlier_versions_are_listed_for_reset(tmp_path: Path) -> None:
+    (tmp_path / "com.example.A").mkdir()
+    (tmp_path / "com.example.A" / "recipe.py").write_text(
+        "from monodon.authoring.recipes import may_publish, recipe\n"
+        "RECIPES = tuple(\n"
+        "    recipe(name='com.example.A', version=v, description='d', publisher='p', grants=(may_publish(t),))\n"
+        "    for v, t in (('1.0.0', 'a'), ('1.1.0', 'b'))\n"
+        ")\n"
+    )
+    lines = run("check", tmp_path).stdout.splitlines()
+    assert [line.partition(": ")[2] for line in lines if "R822" in line] == [
+        "hint R822: devices keep 1 grant of earlier versions"
+    ]
+    assert '"/accessControl/aws.greengrass.ipc.pubsub/com.example.A:PublishToTopic:' in lines[-1]

@@ -34,8 +34,8 @@ def build(source: Source, recipe: Recipe, *, cache: Path, builder: Builder | Non
 
 
 def is_ours(artifact: Artifact) -> bool:
-    """Tell whether publishing builds and uploads this artifact."""
-    return artifact.uri.startswith(f"s3://{BUCKET_WORD}/")
+    """Tell whether publishing builds and uploads this artifact; those of other components are published by them."""
+    return artifact.uri.startswith(f"s3://{BUCKET_WORD}/COMPONENT_NAME/")
 
 
 def _build_one(folder: Path, recipe: Recipe, name: str, cache: Path, builder: Builder) -> Bundle:

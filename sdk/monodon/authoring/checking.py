@@ -95,6 +95,7 @@ def _check_source(
         problems = (
             *check(text, file="recipe.yaml", targets=targets, neighbours=neighbours, code=code),
             *_compare_grants(text, "recipe.yaml", code),
+            *_stale_policies(recipe, recipes),
         )
         label = f"{source.file} ({recipe.version})"
         yield Checked(file=source.file, label=label, text=text, problems=problems, is_written_by_hand=False)
@@ -121,3 +122,21 @@ def _compare_grants(text: str, file: str, code: Mapping[str, str]) -> Iterator[P
     pointer = "/ComponentConfiguration/DefaultConfiguration/accessControl" if key else ""
     for problem in compare(reading.recipe.configuration.get("accessControl"), needs):
         yield replace(problem, line=line, column=column, pointer=pointer)
+
+
+def _stale_policies(recipe: Recipe, all_versions: Sequence[Recipe]) -> Iterator[Problem]:
+    """Yield the policies of earlier versions that a device keeps, unless a deployment resets them."""
+    if recipe.version != max(one.version for one in all_versions):
+        return
+    present = set(_policy_pointers(recipe))
+    stale = {pointer for one in all_versions for pointer in _policy_pointers(one)} - present
+    if stale:
+        pointers = ", ".join(f'"{pointer}"' for pointer in sorted(stale))
+        message = f"devices keep {len(stale)} grant{'s' * (len(stale) != 1)} of earlier versions"
+        yield Problem(code="R822", severity=Severity.HINT, message=message, hint=f"reset in a deployment: [{pointers}]")
+
+
+def _policy_pointers(recipe: Recipe) -> Iterator[str]:
+    services = recipe.configuration.get("accessControl")
+    for service, policies in services.items() if isinstance(services, dict) else ():
+        yield from (f"/accessControl/{service}/{name}" for name in policies)

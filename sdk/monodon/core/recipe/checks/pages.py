@@ -25,4 +25,5 @@ PAGES: Mapping[str, str] = {
     "R109": "A list holds an empty element, which a device refuses.",
     "R820": "The code uses what accessControl does not allow.\n\nThe call fails with UnauthorizedError on a device.",
     "R821": "accessControl allows more than the code uses.\n\n``monodon recipe grants`` prints the least.",
+    "R822": "An earlier version's grants stay on devices.\n\nMerged values stay until a deployment resets them.",
 }
