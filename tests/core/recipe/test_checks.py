@@ -279,6 +279,12 @@ def test_fixes_in_scripts_of_several_lines() -> None:
     assert text.splitlines()[problem.line - 1][problem.column - 1 :] == "{configuration:x}"
 
 
+def test_images_are_no_files() -> None:
+    text = with_head(steps("Run: exec a", artifacts("Uri: 'docker:x@sha256:1'", "Uri: 'docker:y@sha256:1'")))
+    assert "R701" not in found(text)
+    assert "R703" in found(with_head(steps("Run: exec a", artifacts("Uri: 's3//b/x'"))))
+
+
 def test_targets_choose_the_rules() -> None:
     text = with_head("Manifests: [{Platform: {os: /linux/}}]\nColour: red\n")
     assert "L105" not in found(text, targets=DEFAULT_TARGETS)

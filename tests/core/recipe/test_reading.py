@@ -128,6 +128,11 @@ def test_null_stands_for_nothing_where_a_device_lets_it() -> None:
     assert good("Manifests: [{Artifacts: ~, Selections: ~, Platform: {os: ~}}]\n").manifests[0].platform == {"os": "*"}
 
 
+def test_a_uri_without_a_scheme_is_read() -> None:
+    """Java takes it for a relative one; what cannot be downloaded is found out at the download, and by a rule."""
+    assert good("Manifests: [{Artifacts: [{Uri: s3//bucket/a.py}]}]\n").manifests[0].artifacts[0].file_name == "a.py"
+
+
 def test_every_problem_is_said_at_once() -> None:
     text = "RecipeFormatVersion: 2020\nComponentName: a/b\nComponentVersion: v1\nManifests: [{Artifacts: [{}]}]\nX: 1\n"
     reading = read(text)

@@ -30,8 +30,9 @@ from monodon.errors import MonodonError, RecipeError
 #: (choice) A device has no limit and AWS stops at 16 KB; nobody's recipe is larger than this.
 MAX_SIZE_BYTES = 1024 * 1024
 
-#: What Java takes for a URI: none of blank < > " { } | \ ^ `, and '%' only before two hexadecimal digits.
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?:[^\x00-\x20\x7f<>\"{}|\\^`%]|%[0-9A-Fa-f]{2})+")
+#: What Java takes for a URI: none of blank < > " { } | \ ^ `, and '%' only before two hexadecimal digits. The scheme
+#: is looked at when the artifact is downloaded.
+_URI = re.compile(r"(?:[^\x00-\x20\x7f<>\"{}|\\^`%]|%[0-9A-Fa-f]{2})+")
 PLACEHOLDERS = {
     "{COMPONENT_NAME}": "COMPONENT_NAME",
     "{COMPONENT_VERSION}": "0.0.0",

@@ -18,7 +18,7 @@ _PATTERNS: Mapping[Text, str] = {
     Text.NAME: r"^(?:[A-Za-z0-9._-]{1,128}|\{COMPONENT_NAME\})$",
     Text.VERSION: r"^(?:\d{1,6}\.\d{1,6}\.\d{1,6}(?:[-+][0-9A-Za-z.+-]+)?|NEXT_PATCH|\{COMPONENT_VERSION\})$",
     Text.REQUIREMENT: r"^[^,\[\]]*$",
-    Text.URI: r"^[A-Za-z][A-Za-z0-9+.-]*:[^\s<>]+$",
+    Text.URI: r"^[^\s<>]+$",
 }
 _STEP_DESCRIPTIONS: Mapping[str, str] = {
     "Bootstrap": "Before the new set of components starts; exit 100 restarts the nucleus, 101 the device.",

@@ -33,6 +33,8 @@ def same_file_twice(subject: Subject) -> Iterator[Found]:
     seen: set[tuple[int, str]] = set()
     for uri, pointer, index, _ in _uris(subject):
         name = Artifact(uri=uri.text).file_name
+        if uri.text.lower().startswith("docker:"):
+            continue  # an image is no file
         if (index, name) in seen:
             yield Found(uri, pointer, f"a second artifact named {name}", "rename one of the files")
         seen.add((index, name))
@@ -63,11 +65,10 @@ def unknown_scheme(subject: Subject) -> Iterator[Found]:
     Whether a device can download it is found out during the deployment.
     """
     for uri, pointer, _, _ in _uris(subject):
-        scheme = uri.text.partition(":")[0]
-        if scheme.lower() not in _SCHEMES and re.match(r"[A-Za-z][\w+.-]*:", uri.text):
-            yield Found(
-                uri, pointer, f"a device cannot download {scheme}:", "upload it to S3, and write s3://bucket/key"
-            )
+        scheme, colon, _ = uri.text.partition(":")
+        if not colon or scheme.lower() not in _SCHEMES:
+            said = f"{scheme}:" if colon else uri.text
+            yield Found(uri, pointer, f"a device cannot download {said}", "upload it to S3, and write s3://bucket/key")
 
 
 @rule("R704", ERROR)
