@@ -15,6 +15,7 @@ from monodon.component.metrics import Metrics, reporting
 from monodon.component.requests import PATIENCE_S, Requester, Requests
 from monodon.component.settings import read_settings
 from monodon.component.shadows import Shadow
+from monodon.component.sharing import Handle, Received, Sharer, receive
 from monodon.component.subscription import MAILBOX_LIMIT, Subscription
 from monodon.core.json import Json
 from monodon.errors import ConfigurationError, MonodonError
@@ -45,6 +46,8 @@ class Component(Generic[S]):
         self._news: weakref.WeakSet[asyncio.Event] = weakref.WeakSet()  # as long as someone iterates
         self._requester = Requester(link, name)
         self._deferral = Deferral(link)
+        self._sharer = Sharer()
+        self._sharing = asyncio.Lock()
         self.name = name
         self.thing_name = thing_name
         self.artifacts = artifacts
@@ -208,6 +211,35 @@ class Component(Generic[S]):
         return Subscription(
             topic, lambda mailbox: self._link.subscribe_to_iot(topic, mailbox, qos=qos), on_gap=on_gap, limit=limit
         )
+
+    # --- big values ---
+
+    async def share(self, array: Any, *, group: str | int | None = None) -> Handle:
+        """Put an array into shared memory and return its handle, which goes into a message: ``{"frame": handle}``.
+
+        Its memory is kept for some seconds, within a budget of 32 MB for all; whoever has mapped it by then keeps it.
+
+        Args:
+            array: numpy's, of numbers; or anything with a contiguous buffer.
+            group: whose members may read it, where components run as different users.
+
+        Raises:
+            IpcError: there is no room for it (``NoRoom``), or it is no such array (``InvalidMessage``).
+        """
+        async with self._sharing:
+            return await asyncio.to_thread(self._sharer.share, array, group=group)
+
+    def receive(self, handle: Json) -> Received:
+        """Map the array of a handle, read only: ``with component.receive(message.json["frame"]) as shared:``.
+
+        Raises:
+            IpcError: no handle (``InvalidMessage``), not fetched in time (``Gone``), or not for this user.
+        """
+        return receive(handle)
+
+    def close(self) -> None:
+        """Let go of what is shared (called at the end; a component that is forgotten does so as well)."""
+        self._sharer.close()
 
     # --- questions ---
 

@@ -180,7 +180,10 @@ async def under_nucleus(
             work=Path.cwd(),
         )
         await link.watch_configuration(component.apply, component.refusal)
-        yield component
+        try:
+            yield component
+        finally:
+            component.close()
 
 
 def folder_of(main: Callable[..., Any]) -> Path:

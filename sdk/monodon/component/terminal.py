@@ -39,7 +39,11 @@ def on_terminal(main: Callable[[Component[S]], Awaitable[None]], settings: type[
 @asynccontextmanager
 async def _open(main: Callable[[Component[S]], Awaitable[None]], settings: S, name: str) -> AsyncIterator[Component[S]]:
     nucleus = LoopbackNucleus(printer=_print, thing_name="")
-    yield nucleus.component(settings, name=name, artifacts=folder_of(main), work=Path.cwd())
+    component = nucleus.component(settings, name=name, artifacts=folder_of(main), work=Path.cwd())
+    try:
+        yield component
+    finally:
+        component.close()
 
 
 def _print(line: str) -> None:
