@@ -18,7 +18,9 @@ NOUNS = {
     "nucleus": ("monodon.cli.nucleus", "Run the embedded nucleus."),
     "component": ("monodon.cli.component", "Build and publish components; list, restart and stop those of a device."),
     "fleet": ("monodon.cli.fleet", "Provision, deploy to and watch a fleet."),
+    "config": ("monodon.cli.config", "Explain how a device's component is configured, and why."),
     "logs": ("monodon.cli.logs", "Show what a device's components and its nucleus say."),
+    "secret": ("monodon.cli.secret", "Put, list and remove a device's secrets."),
     "dev": ("monodon.cli.dev", "Try things on this machine as a device would have them."),
     "demo": ("monodon.cli.demo", "The whole loop on this machine: package, deploy, classify, keep."),
 }

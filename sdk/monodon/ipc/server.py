@@ -70,6 +70,11 @@ class IpcServer:
         self._refusals: set[tuple[str, str, str]] = set()
 
     @property
+    def operations(self) -> frozenset[str]:
+        """The full names of what is offered."""
+        return frozenset(self._operations)
+
+    @property
     def connections(self) -> int:
         """How many clients are connected."""
         return len(self._sessions)

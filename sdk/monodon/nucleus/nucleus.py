@@ -16,7 +16,7 @@ import asyncio
 import logging
 import os
 import platform
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,18 +34,25 @@ from monodon.nucleus.changes import Changes, ComponentStatus
 from monodon.nucleus.deployer import Deployer, Hooks, Progress
 from monodon.nucleus.health import Health
 from monodon.nucleus.identity import Identity, load_identity
-from monodon.nucleus.journal import Journal
+from monodon.nucleus.journal import JOURNAL_FOLDER, Journal
 from monodon.nucleus.logs import Logs
 from monodon.nucleus.policies import Policies
 from monodon.nucleus.root import announced, claimed, socket_path, tool_credentials
+from monodon.nucleus.secrets import SECRETS_FOLDER, Secrets
+from monodon.nucleus.services.authorization import authorization_service
 from monodon.nucleus.services.components import components_service
 from monodon.nucleus.services.configuration import Validation, configuration_service
+from monodon.nucleus.services.debug_password import DebugPasswords, debug_password_service
 from monodon.nucleus.services.deployments import deployments_service
 from monodon.nucleus.services.lifecycle import ComponentUpdates, lifecycle_service
+from monodon.nucleus.services.metrics import ComponentMetrics, metric_service
 from monodon.nucleus.services.mqtt import mqtt_service
 from monodon.nucleus.services.pubsub import Bus, pubsub_service
+from monodon.nucleus.services.secrets import secret_service
+from monodon.nucleus.services.shadows import shadow_service
 from monodon.nucleus.services.token_exchange import TokenExchange
 from monodon.nucleus.settings import Platform, Settings
+from monodon.nucleus.shadows import Shadows
 from monodon.nucleus.state import DeviceState
 from monodon.nucleus.store import Store
 from monodon.nucleus.supervisor import Supervisor
@@ -55,7 +62,6 @@ from monodon.nucleus.uplink.protocol import Uplink
 
 log = logging.getLogger(__name__)
 
-JOURNAL_FOLDER = Path("config") / "journal"
 LOGS_FOLDER = "logs"
 CANCEL_AGAIN_S = 2.0
 #: Who the user's own tools are over IPC.
@@ -100,8 +106,13 @@ async def running(
     init_config: Path | None = None,
     thing: str | None = None,
     environment: Mapping[str, str] = os.environ,
+    restart: Callable[[int], None] | None = None,
 ) -> AsyncIterator[Nucleus]:
     """Run the nucleus of ``root`` for as long as the block lasts. Needs the main thread's loop.
+
+    Args:
+        restart: told when a deployment needs the nucleus (100) or the device (101) restarted: leave the block, and run
+            it again. Without it such deployments go on in this process, as well as that can be.
 
     Raises:
         StateError: the root is in use, damaged or cannot be written.
@@ -125,10 +136,12 @@ async def running(
             identity=identity,
             socket=socket,
             tokens=tokens,
+            journal=journal,
             state=state,
             settings=settings,
             logs=logs,
             uplink=uplink,
+            restart=restart,
             environment={**environment, **_component_environment(identity, socket, credentials_uri)},
         )
         await _start(nucleus, stack)
@@ -144,10 +157,12 @@ def _built(
     identity: Identity,
     socket: Path,
     tokens: Tokens,
+    journal: Journal,
     state: DeviceState,
     settings: Settings,
     logs: Logs,
     uplink: Uplink,
+    restart: Callable[[int], None] | None,
     environment: Mapping[str, str],
 ) -> Nucleus:
     """The parts that nothing has to be opened for, each with what it needs."""
@@ -172,15 +187,22 @@ def _built(
         root=root,
         report=lambda progress: _tell(health, progress),
         hooks=Hooks(ask_update=updates.ask, updated=updates.done, validate=validation.ask),
+        restart=restart,
         region=identity.region or None,
     )
+    bus = Bus()
     services = (
-        pubsub_service(Bus()),
+        pubsub_service(bus),
         mqtt_service(uplink),
         configuration_service(state, validation),
         lifecycle_service(supervisor, updates),
         components_service(state, supervisor),
         deployments_service(deployer, root / "packages"),
+        shadow_service(Shadows(journal), bus),
+        secret_service(Secrets(root / SECRETS_FOLDER)),
+        metric_service(ComponentMetrics()),
+        authorization_service(tokens.owner),
+        debug_password_service(DebugPasswords()),
     )
     return Nucleus(
         root=root,

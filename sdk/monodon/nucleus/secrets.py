@@ -16,12 +16,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from monodon.core.json import Json
 from monodon.errors import StateError
 from monodon.nucleus.disk import read, write_whole
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+#: Where a device's secrets are, below its root.
+SECRETS_FOLDER: Final = "secrets"
 CURRENT: Final = "AWSCURRENT"
 PREVIOUS: Final = "AWSPREVIOUS"
 
@@ -76,8 +81,9 @@ class Secrets:
 
     def names(self) -> list[str]:
         """Return the names of all secrets, in order."""
-        contents = (path.read_bytes() for path in self._folder.glob("*.secret"))
-        return sorted(_from_record(self._decrypt(content, "a secret")).name for content in contents)
+        contents = ((path, read(path)) for path in self._folder.glob("*.secret"))
+        found = (self._decrypt(content, str(path)) for path, content in contents if content is not None)
+        return sorted(str(record["name"]) for record in found)
 
     def put(
         self,
@@ -154,22 +160,28 @@ class Secrets:
         return key
 
     def _encrypt(self, record: Json) -> bytes:
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # 30 ms, and only where there are secrets
-
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        return nonce + AESGCM(self._key(make=True)).encrypt(nonce, json.dumps(record).encode(), _MARK)
+        return nonce + _cipher(self._key(make=True)).encrypt(nonce, json.dumps(record).encode(), _MARK)
 
     def _decrypt(self, content: bytes, name: str) -> Json:
+        cipher = _cipher(self._key(make=False))
         from cryptography.exceptions import InvalidTag
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        cipher = AESGCM(self._key(make=False))
         try:
             return json.loads(cipher.decrypt(content[:_NONCE_BYTES], content[_NONCE_BYTES:], _MARK))
         except (InvalidTag, ValueError) as error:
             raise StateError(
                 f"the file of {name} is damaged, or was made with another key", hint="put it anew"
             ) from error
+
+
+def _cipher(key: bytes) -> "AESGCM":
+    """Return the cipher of a key; its library takes 30 ms to load, and is loaded only where there are secrets."""
+    try:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    except ImportError as error:
+        raise StateError("secrets need the package cryptography", hint="pip install 'monodon[local]'") from error
+    return AESGCM(key)
 
 
 def _local_arn(name: str) -> str:

@@ -30,6 +30,7 @@ from monodon.nucleus.secrets import Secrets
 from monodon.nucleus.services.authorization import authorization_service
 from monodon.nucleus.services.components import components_service
 from monodon.nucleus.services.configuration import Validation, configuration_service
+from monodon.nucleus.services.debug_password import DebugPasswords, debug_password_service
 from monodon.nucleus.services.deployments import deployments_service
 from monodon.nucleus.services.lifecycle import ComponentUpdates, lifecycle_service
 from monodon.nucleus.services.metrics import ComponentMetrics, metric_service
@@ -124,6 +125,9 @@ class Device:
     now_ms: int = 1_000_000
     clock_s: float = 0.0
     clients: list[GreengrassCoreIPCClientV2] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.debug_passwords = DebugPasswords(lambda: self.now_ms / 1000)
 
     @property
     def secrets(self) -> Secrets:
@@ -232,6 +236,7 @@ async def device(short_folder: Path) -> AsyncIterator[Device]:
                 secret_service(device.secrets),
                 metric_service(device.metrics),
                 authorization_service({"good": A}.get),
+                debug_password_service(device.debug_passwords),
             ),
         )
         async with server.listen(device.socket):

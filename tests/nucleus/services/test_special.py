@@ -61,7 +61,6 @@ async def test_what_is_not_offered_says_so(device: Any) -> None:
     client = await device.client(A)
     certificate = model.ClientDeviceCredential(client_device_certificate="x")
     for operation, fields in (
-        ("create_debug_password", {}),
         ("verify_client_device_identity", {"credential": certificate}),
         ("get_client_device_auth_token", {}),
         ("authorize_client_device_action", {}),
@@ -71,3 +70,21 @@ async def test_what_is_not_offered_says_so(device: Any) -> None:
         assert "is not supported by Greengrass" in unsupported.value.message
     with pytest.raises(model.ServiceError):
         await client.stream("subscribe_to_certificate_updates")
+
+
+async def test_a_debug_password_is_good_for_eight_hours(device: Any) -> None:
+    with pytest.raises(model.UnauthorizedError):
+        await (await device.client(A)).call("create_debug_password")
+    client = await device.client("greengrass-cli#user-1")
+    made = await client.call("create_debug_password")
+    other = await client.call("create_debug_password")
+    assert made.username == "debug"
+    assert len(made.password) == 32
+    assert made.password != other.password
+    assert made.password_expiration.timestamp() == device.now_ms / 1000 + 8 * 3600
+    assert (made.certificate_sha256_hash, made.certificate_sha1_hash) == (None, None)
+    assert device.debug_passwords.allows("debug", made.password)
+    assert not device.debug_passwords.allows("root", made.password)
+    assert not device.debug_passwords.allows("debug", "x")
+    device.now_ms += 8 * 3600 * 1000
+    assert not device.debug_passwords.allows("debug", made.password)
