@@ -12,6 +12,7 @@ from typing import TypeAlias
 from monodon.core.configuration import EMPTY, Configuration
 from monodon.core.json import Json
 from monodon.core.names import ComponentName
+from monodon.core.origins import Origin, Origins
 from monodon.core.recipe.model import DependencyType
 from monodon.core.semver import Version
 
@@ -42,7 +43,8 @@ class Installed:
     """One component as a device runs it.
 
     ``lifecycle`` is the part of the recipe selected for this platform, with its variables replaced.
-    ``arn`` is that of the component version, or None for a local component.
+    ``arn`` is that of the component version, or None for a local component. ``origins`` explains the configuration,
+    and makes no difference.
     """
 
     name: ComponentName
@@ -54,6 +56,7 @@ class Installed:
     configuration: Configuration = EMPTY
     is_root: bool = False
     arn: str | None = None
+    origins: Origins = field(default_factory=dict, compare=False)
 
     def to_record(self) -> dict[str, Json]:
         """The JSON object that ``from_record`` reads: the journal's form."""
@@ -67,6 +70,7 @@ class Installed:
             "configuration": self.configuration.to_record(),
             "is_root": self.is_root,
             "arn": self.arn,
+            "origins": {key: origin.to_record() for key, origin in self.origins.items()},
         }
 
     @classmethod
@@ -85,6 +89,7 @@ class Installed:
             configuration=Configuration.from_record(record["configuration"]),
             is_root=record["is_root"],
             arn=record["arn"],
+            origins={key: Origin.from_record(origin) for key, origin in record.get("origins", {}).items()},
         )
 
 

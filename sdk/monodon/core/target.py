@@ -7,11 +7,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from monodon.core import provided
-from monodon.core.configuration import EMPTY, Configuration, changed_paths, resolve
+from monodon.core.configuration import EMPTY, Configuration, ConfigurationUpdate, changed_paths, resolve
 from monodon.core.deployment import Deployment, RootComponent
 from monodon.core.interpolation import Scope, Variables, interpolate, interpolate_configuration
 from monodon.core.json import Json
 from monodon.core.names import ComponentName
+from monodon.core.origins import deployed
 from monodon.core.plan import Installed, RunWith, Target
 from monodon.core.recipe.model import ComponentType, Manifest, Recipe
 from monodon.core.recipe.platform import select_lifecycle, select_manifest
@@ -44,6 +45,7 @@ class _Configured:
     """The live configuration of a component, and the one that variables shall see."""
 
     running: Configuration
+    update: ConfigurationUpdate | None
     value: dict[str, Json]
     warnings: list[str] = field(default_factory=list)
 
@@ -127,6 +129,16 @@ def build(
             configuration=live,
             is_root=name in roots,
             arn=arns.get(name),
+            origins=deployed(
+                {} if before is None else before.origins,
+                one.running,
+                live,
+                defaults=recipe.configuration,
+                version=str(recipe.version),
+                update=one.update,
+                deployment_id=deployment.deployment_id,
+                at_ms=at_ms,
+            ),
         )
     return Built(target=target, warnings=tuple(warnings))
 
@@ -157,6 +169,31 @@ def new_bootstraps(running: Target, target: Target) -> tuple[ComponentName, ...]
     )
 
 
+#: Settings of the nucleus that take effect by a restart (B2). Source: ``deployment/DeviceConfiguration.java``.
+RESTARTING_SETTINGS = (
+    ("networkProxy",),
+    ("runWithDefault", "posixUser"),
+    ("runWithDefault", "posixShell"),
+    ("mqtt", "version"),
+    ("mqtt", "spooler", "storageType"),
+    ("fipsMode",),
+)
+
+
+def restarting_settings(running: Target, target: Target) -> tuple[str, ...]:
+    """Return the settings of the nucleus that change and need a restart to take effect, as pointers."""
+    before, after = (
+        EMPTY if provided.NUCLEUS not in one else one[provided.NUCLEUS].configuration for one in (running, target)
+    )
+    if provided.NUCLEUS not in target:
+        return ()
+    return tuple(_pointer(path) for path in RESTARTING_SETTINGS if _setting(before, path) != _setting(after, path))
+
+
+def _setting(configuration: Configuration, path: Sequence[str]) -> Json:
+    return configuration.get(path) if configuration.contains(path) else None
+
+
 def _bootstrap(installed: Installed) -> Json:
     step = next((value for key, value in installed.lifecycle.items() if key.lower() == "bootstrap"), None)
     if isinstance(step, Mapping):
@@ -167,7 +204,8 @@ def _bootstrap(installed: Installed) -> Json:
 def _configure(recipe: Recipe, before: Installed | None, root: RootComponent | None, at_ms: int) -> _Configured:
     running = EMPTY if before is None else before.configuration
     update = None if root is None else root.update
-    configured = _Configured(running=running, value=resolve(running, recipe.configuration, update, at_ms=at_ms).value())
+    resolved = resolve(running, recipe.configuration, update, at_ms=at_ms)
+    configured = _Configured(running=running, update=update, value=resolved.value())
     if update is not None:
         lost = () if update.merge is None else running.losing_paths(update.merge, at_ms=at_ms)
         configured.warnings += [f"{recipe.name}: reset of {pointer!r} is ignored" for pointer in update.refused]

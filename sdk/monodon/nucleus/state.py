@@ -9,13 +9,14 @@ from typing import TypeAlias
 from monodon.core.configuration import Configuration, Path, changed_paths
 from monodon.core.json import Json
 from monodon.core.names import ComponentName
+from monodon.core.origins import written
 from monodon.core.plan import Installed, Target
 from monodon.errors import ConfigurationError
 from monodon.nucleus.journal import Journal
 
 _LOG = logging.getLogger(__name__)
 
-_INSTALLED = "installed/"
+INSTALLED = "installed/"
 _ROOTS = "roots/"
 _LAST = "last/"
 _OPEN = "deployment/open"
@@ -35,7 +36,7 @@ class DeviceState:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._installed: dict[ComponentName, Installed] = {
-            (read := Installed.from_record(record)).name: read for record in journal.items(_INSTALLED).values()
+            (read := Installed.from_record(record)).name: read for record in journal.items(INSTALLED).values()
         }
         self._watchers: dict[ComponentName, list[Watcher]] = {}
 
@@ -142,7 +143,8 @@ class DeviceState:
         before = self._installed.get(name)
         if before is None:
             raise ConfigurationError(f"the device has no component {name}")
-        self._change({**self._installed, name: replace(before, configuration=configuration)}, {})
+        origins = written(before.origins, before.configuration, configuration)
+        self._change({**self._installed, name: replace(before, configuration=configuration, origins=origins)}, {})
         return changed_paths(before.configuration, configuration)
 
     def watch_configuration(self, name: ComponentName, watcher: Watcher) -> Callable[[], None]:
@@ -168,9 +170,9 @@ class DeviceState:
     def _change(self, installed: Target, changes: Mapping[str, Json | None]) -> None:
         before, after = dict(self._installed), dict(installed)
         records: dict[str, Json | None] = dict(changes)
-        records.update({_INSTALLED + name: None for name in before if name not in after})
+        records.update({INSTALLED + name: None for name in before if name not in after})
         records.update(
-            {_INSTALLED + name: each.to_record() for name, each in after.items() if before.get(name) is not each}
+            {INSTALLED + name: each.to_record() for name, each in after.items() if before.get(name) is not each}
         )
         self._journal.write(records)
         self._installed.clear()
