@@ -228,13 +228,18 @@ def test_two_users_share_by_their_group() -> None:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
+def small() -> Iterator[Path]:
     """A shared memory of one megabyte."""
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("only who may mount can try a full /dev/shm")
-    yield tmp_path
-    subprocess.run(["umount", "-l", tmp_path], check=True)  # what is mapped may outlive the test
+    folder = Path(tempfile.mkdtemp(prefix="mn"))
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
+    try:
+        if mounted.returncode:
+            pytest.skip("only who may mount can try a full /dev/shm")
+        yield folder
+    finally:
+        if not mounted.returncode:
+            subprocess.run(["umount", "-l", folder], check=True)  # what is mapped may outlive the test
+        folder.rmdir()
 
 
 def test_when_shared_memory_is_full_older_arrays_make_room(small: Path) -> None:
