@@ -306,6 +306,10 @@ async def test_a_thing_deployment_goes_by_the_deployment_shadow(cloud: Any) -> N
             "components.a.configurationUpdate.merge",
         ),
         (
+            {"components": {"a": {"componentVersion": "1.0.0", "configurationUpdate": {"merge": '{"a": 1e999}'}}}},
+            "components.a.configurationUpdate.merge",
+        ),
+        (
             {"components": {"a": {"componentVersion": "1.0.0", "configurationUpdate": {"reset": ["x"]}}}},
             "components.a.configurationUpdate.reset",
         ),

@@ -241,6 +241,10 @@ async def test_jobs_from_the_control_plane(cloud: Any) -> None:
         refused(
             lambda: iot.create_job(jobId="j", targets=[f"{arn}thing/drone-1"], document="["), "InvalidRequestException"
         )
+        refused(
+            lambda: iot.create_job(jobId="j", targets=[f"{arn}thing/drone-1"], document='{"a": NaN}'),
+            "InvalidRequestException",
+        )
         iot.create_job(jobId="j", targets=[f"{arn}thinggroup/drones"], document='{"a": 1}', description="x")
         job = iot.describe_job(jobId="j")["job"]
         assert (job["status"], job["targetSelection"], job["description"]) == ("IN_PROGRESS", "SNAPSHOT", "x")

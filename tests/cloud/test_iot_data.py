@@ -93,6 +93,8 @@ REFUSALS: list[tuple[str, Json, int]] = [
     (f"{CLASSIC}/delete", None, 404),
     (f"{NAMED}/get", {"clientToken": "t"}, 404),
     (f"{CLASSIC}/update", b"{", 400),
+    (f"{CLASSIC}/update", b'{"state": {"desired": {"a": NaN}}}', 400),
+    (f"{CLASSIC}/update", rb'{"state": {"desired": {"a": "\ud800"}}}', 400),
     (f"{CLASSIC}/update", {"state": {"desired": 1}}, 400),
     (f"{CLASSIC}/update", {"state": {"desired": {"a": "x" * 9000}}}, 413),
     ("$aws/things/one/shadow/name/a b/update", {"state": {}}, 400),

@@ -1,6 +1,5 @@
 """IAM, as far as provisioning needs it: roles and policies are kept and given back, never evaluated."""
 
-import json
 import secrets
 import string
 from collections.abc import Callable, Mapping
@@ -10,7 +9,7 @@ from urllib.parse import quote
 from monodon.cloud.context import RequestContext
 from monodon.cloud.protocol import ServiceError
 from monodon.cloud.store import Store
-from monodon.core.json import Json
+from monodon.core.json import Json, read_json
 
 Request = dict[str, Any]
 _LETTERS = string.ascii_uppercase + string.digits
@@ -206,7 +205,7 @@ def _missing(what: str, name: str) -> ServiceError:
 
 def _check_document(text: str) -> None:
     try:
-        json.loads(text)
-    except (ValueError, RecursionError) as error:
+        read_json(text)
+    except ValueError as error:
         message = f"Syntax errors in policy: {error}"
         raise ServiceError("MalformedPolicyDocumentException", message, status=400) from error

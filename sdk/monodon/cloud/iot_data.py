@@ -15,7 +15,7 @@ from monodon.cloud.context import RequestContext
 from monodon.cloud.protocol.errors import ServiceError
 from monodon.cloud.store import Store
 from monodon.core import shadow as shadows
-from monodon.core.json import Json
+from monodon.core.json import Json, read_json
 from monodon.core.shadow import Request, Shadow, ShadowError, Update
 from monodon.core.topics import MAX_IOT_PAYLOAD_BYTES, iot_limit_problem, valid_iot_topic
 from monodon.mqtt import Message
@@ -348,7 +348,7 @@ def _read_properties(value: Json) -> tuple[tuple[str, str], ...]:
         return ()
     try:
         if isinstance(value, str):
-            value = json.loads(value if value.lstrip().startswith("[") else base64.b64decode(value, validate=True))
+            value = read_json(value if value.lstrip().startswith("[") else base64.b64decode(value, validate=True))
         return tuple((str(name), str(text)) for pair in value for name, text in pair.items())
     except (ValueError, AttributeError, TypeError) as error:
         raise ServiceError("InvalidRequestException", "userProperties is not a list of pairs") from error

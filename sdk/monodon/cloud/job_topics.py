@@ -9,14 +9,13 @@
 Source: ``cloud.md`` 5; AWS IoT Core developer guide, "Jobs MQTT API operations".
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from monodon.cloud.job_store import JobExecution
 from monodon.cloud.protocol.errors import ServiceError
-from monodon.core.json import Json
+from monodon.core.json import Json, read_json
 from monodon.core.rollout import ExecutionStatus
 
 NEXT: Final = "$next"
@@ -80,8 +79,8 @@ def read_body(payload: bytes) -> dict[str, Json]:
         Rejected: it is no such thing.
     """
     try:
-        body = json.loads(payload) if payload else {}
-    except (ValueError, RecursionError) as error:
+        body = read_json(payload) if payload else {}
+    except ValueError as error:
         raise Rejected("InvalidJson", "the payload is not JSON") from error
     if not isinstance(body, dict):
         raise Rejected("InvalidJson", "the payload is not a JSON object")

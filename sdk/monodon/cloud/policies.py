@@ -3,13 +3,12 @@
 Source: AWS IoT Core developer guide, "AWS IoT Core policies" and "Thing policy variables".
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from monodon.core.json import Json
+from monodon.core.json import Json, read_json
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 #: ``${*}``, ``${?}`` and ``${$}`` stand for the characters themselves.
@@ -43,8 +42,8 @@ def read_policy(text: str) -> Policy:
         PolicyError: it is not JSON, or not a policy.
     """
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = read_json(text)
+    except ValueError as error:
         raise PolicyError(f"not JSON: {error}") from None
     if not isinstance(document, dict):
         raise PolicyError("not a JSON object")

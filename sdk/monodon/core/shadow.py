@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from monodon.core.json import Json
+from monodon.core.json import Json, read_json
 from monodon.errors import MonodonError
 
 MAX_DEPTH: Final = 6
@@ -94,8 +94,8 @@ def read_version(payload: bytes) -> int | None:
 
 def _member(payload: bytes, name: str) -> Json:
     try:
-        document = json.loads(payload)
-    except (ValueError, RecursionError):
+        document = read_json(payload)
+    except ValueError:
         return None
     return document.get(name) if isinstance(document, dict) else None
 
@@ -107,8 +107,8 @@ def read_request(payload: bytes | str) -> Request:
         ShadowError: it is not such a document (400).
     """
     try:
-        document = json.loads(payload)
-    except (ValueError, RecursionError) as error:
+        document = read_json(payload)
+    except ValueError as error:
         raise ShadowError(400, "Payload contains invalid json") from error
     if not isinstance(document, dict):
         raise ShadowError(400, "Payload must be a JSON object")
@@ -277,19 +277,19 @@ def _difference(desired: Mapping[str, Json], reported: Mapping[str, Json]) -> di
             inner = _difference(value, other)
             if inner:
                 found[key] = inner
-        elif not _same(value, other):
+        elif not same(value, other):
             found[key] = value
     return found
 
 
-def _same(one: Json, other: Json) -> bool:
+def same(one: Json, other: Json) -> bool:
     """Equality as JSON sees it: ``true`` is not 1, ``1.0`` is 1."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
+        return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     return bool(one == other)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeVar
 
-from monodon.core.json import Json
+from monodon.core.json import Json, read_json
 from monodon.errors import NetworkError
 
 MAX_MESSAGE_BYTES = 128_000
@@ -271,8 +271,8 @@ def _read_deployment(information: Mapping[str, Json]) -> DeploymentInformation |
 
 def _load(message: bytes | str) -> Mapping[str, Json]:
     try:
-        document = json.loads(message)
-    except (ValueError, RecursionError) as error:
+        document = read_json(message)
+    except ValueError as error:
         raise NetworkError(f"a fleet status message is not JSON: {error}") from None
     if not isinstance(document, Mapping):
         raise NetworkError("a fleet status message is not a JSON object")

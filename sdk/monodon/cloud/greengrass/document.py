@@ -1,12 +1,11 @@
 """From a CreateDeployment request to what devices get. Pure."""
 
-import json
 from collections.abc import Mapping
 
 from monodon.cloud.greengrass.errors import invalid_fields
 from monodon.core.configuration import ConfigurationUpdate
 from monodon.core.deployment import Deployment, FailureHandling, RootComponent, UpdateAction, UpdatePolicy
-from monodon.core.json import Json
+from monodon.core.json import Json, read_json
 from monodon.core.names import ComponentName
 from monodon.core.plan import RunWith
 from monodon.core.semver import Version
@@ -108,8 +107,8 @@ def _update(given: Mapping[str, Json] | None, field: str, problems: Problems) ->
     merge = None
     if "merge" in given:
         try:
-            merge = json.loads(given["merge"], parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
+            merge = read_json(given["merge"])
+        except ValueError as error:
             problems.append((f"{field}.merge", f"is not JSON: {error}"[:300]))
         else:
             if not isinstance(merge, dict):
@@ -146,7 +145,3 @@ def _check_job(given: Mapping[str, Json], problems: Problems) -> None:
     if minutes is not None and not 1 <= minutes <= _MAX_TIMEOUT_MINUTES:
         message = f"{minutes} is not in 1 to {_MAX_TIMEOUT_MINUTES}"
         problems.append((f"{field}.timeoutConfig.inProgressTimeoutInMinutes", message))
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")

@@ -1,10 +1,9 @@
 """How each deployment stands on each device: what ListEffectiveDeployments shows."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 
 from monodon.cloud.store import Store
-from monodon.core.json import Json
+from monodon.core.json import Json, read_json
 
 
 class Effective:
@@ -111,7 +110,7 @@ def _texts(text: str | None) -> list[str]:
     if text is None:
         return []
     try:
-        return _list(json.loads(text))
+        return _list(read_json(text))
     except ValueError:
         return []
 

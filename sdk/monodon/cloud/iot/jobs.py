@@ -8,7 +8,7 @@ from monodon.cloud.context import RequestContext
 from monodon.cloud.iot.registry import Registry
 from monodon.cloud.paging import page, page_of, read_token
 from monodon.cloud.protocol import ServiceError
-from monodon.core.json import Json
+from monodon.core.json import Json, read_json
 
 Request = dict[str, Any]
 _PAGE = 250
@@ -318,8 +318,8 @@ def _document(request: Request) -> dict[str, Json]:
     if len(text.encode()) > _MAX_DOCUMENT:
         raise ServiceError("LimitExceededException", f"a job document has at most {_MAX_DOCUMENT} bytes", status=410)
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = read_json(text)
+    except ValueError as error:
         raise ServiceError("InvalidRequestException", f"the document is not JSON: {error}", status=400) from error
     if not isinstance(document, dict):
         raise ServiceError("InvalidRequestException", "the document is not a JSON object", status=400)

@@ -3,7 +3,6 @@
 Bytes are ``bytes``, times seconds since 1970, members that were not sent (or were null) are absent.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from typing import NoReturn
@@ -16,7 +15,7 @@ from monodon.cloud.protocol.model import Member, ServiceModel, Shape
 from monodon.cloud.protocol.routing import Match
 from monodon.cloud.protocol.scalars import UnreadableError, decode_base64, from_text, read_time
 from monodon.cloud.protocol.wire import WireRequest
-from monodon.core.json import Json
+from monodon.core.json import Json, read_json
 
 _MAX_DEPTH = 100
 _XSI_TYPE = "{http://www.w3.org/2001/XMLSchema-instance}type"
@@ -94,8 +93,8 @@ class _Reader:
         if not body.strip():
             return {}
         try:
-            document = json.loads(body, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
+            document = read_json(body)
+        except ValueError as error:
             self._cannot_parse(f"the body is not JSON: {str(error)[:200]}")
         payload = shape.payload
         if payload is not None:
@@ -239,7 +238,7 @@ class _Reader:
         """Put a member that came as text; lists came several times, or (headers) separated by commas."""
         if member.is_json_value:
             try:
-                value[name] = json.loads(decode_base64(texts[0]))
+                value[name] = read_json(decode_base64(texts[0]))
             except ValueError:
                 self._wrong(name, "JSON in base64")
         elif member.shape.type == "list":
@@ -266,10 +265,6 @@ class _Reader:
 
     def _cannot_parse(self, message: str) -> NoReturn:
         raise validation_error(self._model.signing_name, [("body", message)], reason="CANNOT_PARSE") from None
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _parse_xml(body: bytes) -> ElementTree.Element:
