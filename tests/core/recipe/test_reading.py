@@ -145,7 +145,7 @@ def test_every_problem_is_said_at_once() -> None:
 
 
 def test_missing_keys_are_named() -> None:
-    assert [p.message for p in read("X: 1").problems if p.code == "R101"] == [
+    assert [p.message for p in read("Manifests: []").problems if p.code == "R101"] == [
         "RecipeFormatVersion is missing", "ComponentName is missing", "ComponentVersion is missing",
     ]  # fmt: skip
 
@@ -222,17 +222,29 @@ def test_json_is_strict(text: str, place: tuple[int, int]) -> None:
         ("[" * 10_000, "R004"),
         ("{a: " * 10_000, "R004"),
         ("\n".join(" " * i + "a:" for i in range(1000)), "R004"),
-        ("a: &a [x]\n" + "".join(f"b{i}: &b{i} [*a, *a]\n" for i in range(9)), "R101"),
+        ("a: &a [x]\n" + "".join(f"b{i}: &b{i} [*a, *a]\n" for i in range(9)), "R005"),
+        ("a: 1\na: 2\n", "R005"),
         ("x" * (MAX_SIZE_BYTES + 1), "R002"),
     ],
-    ids=[str(index) for index in range(16)],
+    ids=[str(index) for index in range(17)],
 )
 def test_hostile_text_is_one_problem(text: str | bytes, code: str) -> None:
     reading = read(text)
     assert reading.recipe is None
-    assert code in {problem.code for problem in reading.problems}
-    if code != "R101":
-        assert len(reading.problems) == 1
+    assert [problem.code for problem in reading.problems] == [code]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("  a: &a [x]\n" + "".join(f"  b{i}: &b{i} [*a, *a]\n" for i in range(9)), "R007"),
+        ("  a: 1\n  a: 2\n", "R006"),
+    ],
+)
+def test_hostile_parts_of_a_good_recipe_are_one_warning(text: str, code: str) -> None:
+    reading = read(HEAD + "ComponentConfiguration:\n DefaultConfiguration:\n" + text)
+    assert reading.recipe is not None
+    assert [problem.code for problem in reading.problems] == [code]
 
 
 def test_fifty_megabytes_are_refused_before_parsing() -> None:

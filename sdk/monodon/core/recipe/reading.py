@@ -33,6 +33,8 @@ MAX_SIZE_BYTES = 1024 * 1024
 #: What Java takes for a URI: none of blank < > " { } | \ ^ `, and '%' only before two hexadecimal digits. The scheme
 #: is looked at when the artifact is downloaded.
 _URI = re.compile(r"(?:[^\x00-\x20\x7f<>\"{}|\\^`%]|%[0-9A-Fa-f]{2})+")
+_TOP_KEYS = frozenset(key.name.lower() for key in SHAPES["Recipe"])
+_FIRST_LINE = "start with RecipeFormatVersion: '2020-01-25'"
 PLACEHOLDERS = {
     "{COMPONENT_NAME}": "COMPONENT_NAME",
     "{COMPONENT_VERSION}": "0.0.0",
@@ -65,6 +67,10 @@ def read_recipe(text: str | bytes, *, file: str, is_template: bool = False) -> R
     except UnreadableError as error:
         problems.add(error.code, error.message, error.at, hint=error.hint)
         return Reading(recipe=None, problems=problems.all())
+    if not any(key.text.lower() in _TOP_KEYS for key, _ in root.entries):
+        nothing = Problems()  # of a text that is about something else, all else that could be said is noise
+        nothing.add("R005", "this is no recipe: it has none of a recipe's keys", root.at, hint=_FIRST_LINE)
+        return Reading(recipe=None, problems=nothing.all())
     recipe = _Reader(problems, is_template=is_template).recipe(root)
     return Reading(recipe=None if problems.has_errors else recipe, problems=problems.all(), root=root)
 
@@ -107,7 +113,7 @@ def _parse(text: str, file: str, problems: Problems) -> Entries:
     is_json = extension == "json" or (extension not in ("yaml", "yml") and text.lstrip()[:1] == "{")
     root = parse_json(text) if is_json and text.strip() else None if is_json else parse_yaml(text, problems)
     if root is None or (isinstance(root, Scalar) and root.value is None):
-        raise UnreadableError("R005", "the file is empty", hint="start with RecipeFormatVersion: '2020-01-25'")
+        raise UnreadableError("R005", "the file is empty", hint=_FIRST_LINE)
     if not isinstance(root, Entries):
         raise UnreadableError("R005", f"a recipe is a map of keys, not {_kind_of(root)}", root.at)
     return root

@@ -7,7 +7,7 @@ PAGES: Mapping[str, str] = {
     "R002": "The file is too large to be a recipe.\n\nMore than 1 MiB or 50000 parts is not read. AWS takes 16 KB.",
     "R003": "The text is not UTF-8.",
     "R004": "The text is nested too deeply.\n\nMore than 100 levels are not read.",
-    "R005": "The file is empty, or its top is not a map.",
+    "R005": "The file is empty, or is about something else.",
     "R006": "A key appears twice.\n\nThe last one counts, without a word from the device.",
     "R007": "YAML anchors and aliases are not expanded.\n\n``*name`` is the text ``name``, ``<<`` an ordinary key.",
     "R008": "The file has more than one YAML document.\n\nA device reads the first alone.",
