@@ -174,6 +174,9 @@ class Device:
         self.news = asyncio.Condition()
         self.numbers = itertools.count(1)
         self.now_ms = 1_000_000
+        #: Codes of the restarts that deployments asked for.
+        self.restarts: list[int] = []
+        self.restarting = asyncio.Event()
 
     async def start(self, stack: AsyncExitStack) -> None:
         at: Callable[[str], None] = self.options.pop("at", lambda point: None)
@@ -198,12 +201,16 @@ class Device:
             now_ms=lambda: self.now_ms,
             at=at,
             region=REGION,
-            **{"steady_s": 0.0, **self.options},
+            **{"steady_s": 0.0, "restart": self.restart, **self.options},
         )
         stack.callback((await stack.enter_async_context(asyncio.TaskGroup())).create_task(self.run()).cancel)
 
     async def run(self) -> None:
         await self.deployer.run()
+
+    def restart(self, code: int) -> None:
+        self.restarts.append(code)
+        self.restarting.set()
 
     def environment(self, installed: object) -> Mapping[str, str]:
         return {"PATH": os.environ["PATH"], "ROOT": str(self.root), "OUT": str(self.root.parent)}
@@ -316,6 +323,29 @@ async def device(root: Path, cloud: Cloud, **options: Any) -> AsyncIterator[Devi
         made = Device(root, cloud, **options)
         await made.start(stack)
         yield made
+
+
+async def through_restarts(
+    root: Path, cloud: Cloud, document: Mapping[str, Any], **options: Any
+) -> tuple[Outcome, list[int], dict[str, str]]:
+    """Deploy, with a new device for each restart; return the end, the codes of the restarts, and the last states."""
+    codes: list[int] = []
+    while True:
+        async with device(root, cloud, **options) as one:
+            if not codes:
+                one.submit(document)
+            over = asyncio.create_task(one.ended(document["deploymentId"]))
+            restarting = asyncio.create_task(one.restarting.wait())
+            await asyncio.wait([over, restarting], return_when=asyncio.FIRST_COMPLETED)
+            if one.restarts and not over.done():
+                over.cancel()
+                await asyncio.wait([over])
+                codes += one.restarts
+                continue
+            restarting.cancel()
+            outcome = over.result().outcome
+            assert outcome is not None
+            return outcome, codes, one.states()
 
 
 async def main(root: Path, cloud: Cloud, kill_at: str, number: int) -> None:

@@ -189,7 +189,6 @@ async def test_arrivals_of_an_uplink_are_followed(device: Any, cloud: Any) -> No
         ({"requiredCapabilities": ["TELEPORT"]}, "NUCLEUS_MISSING_REQUIRED_CAPABILITIES"),
         ({"requiredCapabilities": ["LARGE_CONFIGURATION"]}, "NUCLEUS_MISSING_REQUIRED_CAPABILITIES"),
         ({"components": {"Plugin": {"version": "1.0.0"}}}, "RECIPE_PARSE_ERROR"),
-        ({"components": {"Booted": {"version": "1.0.0"}}}, "COMPONENT_BOOTSTRAP_ERROR"),
         ({"components": {"Broken": {"version": "1.0.0"}}}, "RECIPE_PARSE_ERROR"),
         (
             {"components": {"aws.greengrass.StreamManager": {"version": "2.1.0"}}},
@@ -201,7 +200,6 @@ async def test_what_cannot_be_deployed_changes_nothing(
     device: Any, cloud: Any, members: dict[str, Any], code: str
 ) -> None:
     cloud.publish("Plugin", "1.0.0", {}, kind="aws.greengrass.plugin")
-    cloud.publish("Booted", "1.0.0", {"bootstrap": "true"})
     (cloud.folder / "recipes/Broken@1.0.0.json").write_text("{")
     outcome = await device.deploy(**{"components": {}, **members})
     assert outcome.detailed is DetailedStatus.FAILED_NO_STATE_CHANGE

@@ -68,12 +68,17 @@ class Application:
 
         Args:
             everything: wait for all of the goal, not only for what the steps touch: after a restart all start anew.
+
+        Raises:
+            Exception: a deployment that the nucleus restarted for failed; it goes back by another restart.
         """
         assert note.ending is not None
         deployment = note.entry.deployment
         try:
             await self._carry_out(move, everything=everything)
         except Exception as error:
+            if note.restarts:
+                raise
             complain(error, deployment, f"failed, {deployment.on_failure}")
             if deployment.on_failure is FailureHandling.ROLLBACK:
                 return await self._roll_back(note, error)
@@ -120,14 +125,14 @@ class Application:
         back = Note(
             phase=Phase.ROLLING_BACK,
             entry=note.entry,
-            goal=_restored(note.before, note.goal, self.state.installed),
+            goal=restored(note.before, note.goal, self.state.installed),
             broken=note.broken,
             ending=Ending(outcome=outcome, tried=note.ending.tried),
         )
         try:
             move = self.switch(back, reinstall=self.broken())
         except Exception as second:
-            return _stuck(back, second)
+            return stuck(back, second)
         return await self._settle_back(back, move)
 
     async def _settle_back(self, note: Note, move: Move, *, everything: bool = False) -> Ending:
@@ -135,11 +140,11 @@ class Application:
         try:
             await self._carry_out(move, ignoring=note.broken, everything=everything)
         except Exception as error:
-            return _stuck(note, error)
+            return stuck(note, error)
         return note.ending
 
 
-def _stuck(note: Note, error: Exception) -> Ending:
+def stuck(note: Note, error: Exception) -> Ending:
     """The end of a deployment that failed and could not be rolled back either."""
     assert note.ending is not None
     complain(error, note.entry.deployment, "rolling back failed too")
@@ -154,14 +159,16 @@ def _stuck(note: Note, error: Exception) -> Ending:
     return replace(note.ending, outcome=outcome)
 
 
-def _restored(before: Target, goal: Target, live: Target) -> Target:
+def restored(before: Target, goal: Target, live: Target) -> Target:
     """The former set; a component that the deployment did not configure keeps what was written to it since."""
-    restored: dict[ComponentName, Installed] = {}
+    target: dict[ComponentName, Installed] = {}
     for name, former in before.items():
         tried, now = goal.get(name), live.get(name)
         is_untouched = tried is not None and not changed_paths(former.configuration, tried.configuration)
-        restored[name] = replace(former, configuration=now.configuration) if now and is_untouched else former
-    return restored
+        if now and is_untouched:
+            former = replace(former, configuration=now.configuration, origins=now.origins)
+        target[name] = former
+    return target
 
 
 def complain(error: Exception, deployment: Deployment, what: str) -> None:

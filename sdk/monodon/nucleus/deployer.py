@@ -7,6 +7,7 @@ device is and ends wholly at the old or wholly at the new set:
 phase          what a restart does
 =============  =====================================================================================
 preparing      the device is untouched: a cloud deployment runs again, a local one has FAILED
+bootstrapping  run the Bootstrap steps that are left, restart, go on with applying (`restarting`)
 applying       plan from the installed set towards the new one, wait, commit or roll back
 rolling_back   the same towards the former set
 reporting      the end is known: report it, again if need be, and commit
@@ -39,12 +40,13 @@ from monodon.core.deployment import (
 from monodon.core.json import Json
 from monodon.core.names import ComponentName
 from monodon.core.plan import Change, Target, compare, dependency_order
-from monodon.core.target import Device, new_bootstraps, validated_changes
+from monodon.core.target import Device, new_bootstraps, restarting_settings, validated_changes
 from monodon.errors import DeploymentError, MonodonError, StateError
 from monodon.nucleus.application import Application, Move, complain
 from monodon.nucleus.notes import Ending, Note, Phase, Versions
 from monodon.nucleus.preparation import Preparation, Prepared
 from monodon.nucleus.queue import DeploymentQueue, Entry
+from monodon.nucleus.restarting import RestartPath
 from monodon.nucleus.side_by_side import first
 from monodon.nucleus.state import DeviceState
 from monodon.nucleus.store import Store
@@ -110,6 +112,7 @@ class Deployer:
         root: Path,
         report: Callable[[Progress], Awaitable[None]] | None = None,
         hooks: Hooks = Hooks(),
+        restart: Callable[[int], None] | None = None,
         region: str | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         settle_timeout_s: float | None = None,
@@ -121,6 +124,7 @@ class Deployer:
         Args:
             platform: the device's attributes (``platform_of``, with platformOverride).
             report: told of every change of status, the last time when all is committed; for status messages.
+            restart: asks for a restart of the nucleus (100) or the device (101); None where there can be none.
             settle_timeout_s: how long components may take to settle; None waits without end, as AWS does.
             steady_s: how long what has a Run must go on running to count as settled.
             at: called with a name at each point where being killed must do no harm (crash tests).
@@ -130,6 +134,7 @@ class Deployer:
         self._application = Application(
             state=state, supervisor=supervisor, settle_timeout_s=settle_timeout_s, steady_s=steady_s, at=at
         )
+        self._restarts = RestartPath(application=self._application, supervisor=supervisor, restart=restart)
         self._preparation = Preparation(
             state=state,
             store=store,
@@ -209,11 +214,10 @@ class Deployer:
 
     async def run(self) -> None:
         """Start what is installed, finish what a killed nucleus left open, then take deployments as they come."""
-        for name in dependency_order(self._state.installed):
-            if name not in self._supervisor.statuses():
-                self._supervisor.put(self._state.installed[name])
-                self._supervisor.start(name)
+        if self._open is None or not self._open.is_standstill:
+            self._start_all()
         if self._open is not None:
+            self._note_progress(self._open.entry, Status.IN_PROGRESS)
             await self._process(self._recover(self._open))
             self._open = None
         while True:
@@ -222,6 +226,12 @@ class Deployer:
                 await self._arrived.wait()
             self._current = self._queue.take()
             await self._process(self._deploy(self._current))
+
+    def _start_all(self) -> None:
+        for name in dependency_order(self._state.installed):
+            if name not in self._supervisor.statuses():
+                self._supervisor.put(self._state.installed[name])
+                self._supervisor.start(name)
 
     async def _process(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -258,7 +268,8 @@ class Deployer:
             outcome = failure(error, _no_change(error), is_local=deployment.is_local)
             await self._end(entry, Ending(outcome=outcome, tried=self._preparation.tried))
             return
-        await self._end(entry, await self._application.apply(note, move))
+        ending = await (self._restarts.go_on(note) if note.restarts else self._application.apply(note, move))
+        await self._end(entry, ending)
 
     async def _prepare_cancellably(self, entry: Entry) -> Prepared | None:
         """Do all that leaves the components alone; None if the deployment was cancelled meanwhile."""
@@ -292,13 +303,6 @@ class Deployer:
         built = self._preparation.build(prepared)
         for warning in built.warnings:
             _log.warning("%s", warning)
-        bootstraps = new_bootstraps(self._state.installed, built.target)
-        if bootstraps:
-            raise DeploymentError(
-                f"{', '.join(bootstraps)} has a Bootstrap step, and this nucleus does not restart for one",
-                codes=("COMPONENT_BOOTSTRAP_ERROR",),
-                hint="do it in Install",
-            )
         await self._ask_components(deployment)
         await self._validate(deployment, built.target)
         return prepared
@@ -340,8 +344,12 @@ class Deployer:
             for name in deployment.components
             if name in before and compare(before[name], goal[name], known=before) in (Change.NOTHING, Change.CONFIGURE)
         ]
+        bootstraps = new_bootstraps(before, goal)
+        restarts = bool(bootstraps or restarting_settings(before, goal))
         note = Note(
-            phase=Phase.APPLYING,
+            phase=Phase.BOOTSTRAPPING if restarts else Phase.APPLYING,
+            pending=tuple(name for name in dependency_order(goal) if name in bootstraps),
+            restarts=restarts,
             entry=entry,
             goal=goal,
             before=before,
@@ -371,6 +379,8 @@ class Deployer:
         elif note.phase is Phase.REPORTING:
             assert note.ending is not None
             await self._end(entry, note.ending)
+        elif note.restarts:
+            await self._end(entry, await self._restarts.go_on(note))
         else:
             await self._end(entry, await self._application.resume(note))
 

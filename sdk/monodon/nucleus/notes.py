@@ -23,6 +23,7 @@ class Phase(StrEnum):
     """How far a deployment has come."""
 
     PREPARING = "preparing"
+    BOOTSTRAPPING = "bootstrapping"
     APPLYING = "applying"
     ROLLING_BACK = "rolling_back"
     REPORTING = "reporting"
@@ -78,6 +79,15 @@ class Note:
     origin: str = ""
     broken: frozenset[ComponentName] = frozenset()
     ending: Ending | None = None
+    #: Components whose Bootstrap step has still to run, and those whose step ran, when the nucleus restarts for it all.
+    pending: tuple[ComponentName, ...] = ()
+    ran: tuple[ComponentName, ...] = ()
+    restarts: bool = False
+
+    @property
+    def is_standstill(self) -> bool:
+        """Whether nothing may run before Bootstrap steps have."""
+        return self.restarts and self.phase is not Phase.APPLYING
 
     def to_record(self) -> dict[str, Json]:
         """The JSON object that ``from_record`` reads."""
@@ -92,6 +102,9 @@ class Note:
             "origin": self.origin,
             "broken": sorted(self.broken),
             "ending": None if self.ending is None else self.ending.to_record(),
+            "pending": list(self.pending),
+            "ran": list(self.ran),
+            "restarts": self.restarts,
         }
 
     @classmethod
@@ -124,6 +137,9 @@ class Note:
             origin=record["origin"],
             broken=frozenset(map(ComponentName.parse, record["broken"])),
             ending=None if ending is None else Ending.from_record(ending),
+            pending=tuple(map(ComponentName.parse, record.get("pending", ()))),
+            ran=tuple(map(ComponentName.parse, record.get("ran", ()))),
+            restarts=record.get("restarts", False),
         )
 
 

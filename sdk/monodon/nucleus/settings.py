@@ -1,4 +1,4 @@
-"""The nucleus's own configuration as it is now: config.yaml, and over it what deployments of aws.greengrass.Nucleus said.
+"""The nucleus's own configuration as it is now: config.yaml, and over it what was deployed to aws.greengrass.Nucleus.
 
 What changes with the next deployment (platform, logging) is read anew each time; users, shell and sizes hold from one
 start of the nucleus to the next. Source: Greengrass nucleus, ``deployment/DeviceConfiguration.java``.

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.nucleus.device import DEADLINE_S, FOREVER, SAY, running, said
+from tests.nucleus.device import DEADLINE_S, FOREVER, SAY, running, said, through_restarts
 from tests.nucleus.device import device as running_device
 
 from monodon.core.deployment import DetailedStatus, Status, read_document
@@ -186,6 +186,36 @@ old process (5.2, rule 6).
     await device.heard("changed")
     assert (await device.deploy_locally({"rootComponentsToRemove": ["Mine"]})).has_succeeded
     assert device.states() == {"Grouped": "RUNNING"}
+
+
+async def test_case_58_bootstrap_restarts_reboots_or_fails(tmp_path: Path, cloud: Any) -> None:
+    """Given: bootstrap exit 100 / 101 / 1
+
+    Expect: restart / reboot / fail and roll back
+
+    Differs: a reboot needs `monodon nucleus run --on-reboot COMMAND`; without it the nucleus alone restarts.
+    """
+    cloud.publish("Old", "1.0.0", running("old"))
+    for name, code in (("Hundred", 100), ("HundredOne", 101)):
+        cloud.publish(name, "1.0.0", {"Bootstrap": SAY.format(name) + f"exit {code}", "Startup": "true"})
+    cloud.publish("Bad", "1.0.0", {"Bootstrap": "exit 1", "Run": FOREVER})
+    root = tmp_path / "root"
+    async with running_device(root, cloud) as one:
+        assert (await one.deploy({"Old": "1.0.0"})).has_succeeded
+        await one.heard("run-old")
+        first = one.document({"Old": "1.0.0", "Hundred": "1.0.0", "HundredOne": "1.0.0"})
+        second = one.document({"Old": "1.0.0", "Hundred": "1.0.0", "HundredOne": "1.0.0", "Bad": "1.0.0"})
+    outcome, codes, states = await through_restarts(root, cloud, first)
+    assert outcome.has_succeeded
+    assert codes == [100, 101, 100]
+    assert states == dict.fromkeys(("Old", "Hundred", "HundredOne"), "RUNNING")
+    assert [word for word in said(tmp_path) if word.startswith("Hundred")] == ["Hundred", "HundredOne"]
+    outcome, codes, states = await through_restarts(root, cloud, second)
+    assert outcome.detailed is DetailedStatus.FAILED_ROLLBACK_COMPLETE
+    assert outcome.error_stack == ("DEPLOYMENT_FAILURE", "COMPONENT_UPDATE_ERROR", "COMPONENT_BOOTSTRAP_ERROR")
+    assert "Bootstrap of Bad 1.0.0 exited with code 1" in outcome.cause
+    assert codes == [100]
+    assert states == dict.fromkeys(("Old", "Hundred", "HundredOne"), "RUNNING")
 
 
 async def test_case_59_a_newer_shadow_deployment_replaces_one_that_waits(device: Any, cloud: Any) -> None:
