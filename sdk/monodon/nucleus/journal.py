@@ -27,6 +27,8 @@ from monodon.errors import StateError
 
 _LOG = logging.getLogger(__name__)
 
+#: Where a device's journal is, below its root.
+JOURNAL_FOLDER = Path("config") / "journal"
 FORMAT = 1
 _KIND = "monodon-journal"
 #: Compact when the file is this large and four times as large as a fresh one would be.
@@ -216,6 +218,22 @@ class Journal:
         if self._file >= 0:
             os.close(self._file)
         self._file, self._end, self._sequence = file, len(data), 1 if self._entries else 0
+
+
+def peek(folder: Path) -> dict[str, Json]:
+    """Return what a journal holds, without holding it: its nucleus may go on writing. Empty when there is none.
+
+    Raises:
+        StateError: written by another version, damaged, or it cannot be read.
+    """
+    path = folder / "journal.log"
+    try:
+        entries = _replay(path.read_bytes(), path).entries
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise StateError(f"cannot read {path}: {error.strerror}") from error
+    return {key: json.loads(text) for key, text in entries.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,6 +204,17 @@ class Store:
         return self._recipes / f"{_hash(name)}@{version}{_METADATA_SUFFIX}"
 
 
+def stored_recipe(root: Path, name: ComponentName, version: Version) -> Recipe | None:
+    """Return a recipe from the store below ``root``, touching nothing; None if it is not there.
+
+    Raises:
+        RecipeError: it is damaged.
+    """
+    path = root / "packages" / "recipes" / f"{_hash(name)}@{version}{_RECIPE_SUFFIX}"
+    data = disk.read(path)
+    return None if data is None else parse_recipe(data, file=str(path))
+
+
 def _hash(name: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(name.encode()).digest()).rstrip(b"=").decode()
 
