@@ -119,6 +119,23 @@ def test_settings_are_read_from_the_nucleus_configuration() -> None:
     assert LogSettings.read({"level": "loud"}) == LogSettings()
 
 
+def test_settings_may_change_while_it_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Level, format, folder and the console take effect with the next line."""
+    logs = Logs(tmp_path / "logs")
+    entry = Entry(level="DEBUG", thread="main", logger="monodon", message="seen")
+    logs.component("A").write(entry)
+    logs.configure(LogSettings.read({"level": "DEBUG", "outputDirectory": str(tmp_path / "other"), "format": "JSON"}))
+    logs.component("A").write(entry)
+    logs.component("B").write(entry)
+    logs.configure(LogSettings.read({"level": "DEBUG", "outputType": "CONSOLE"}))
+    logs.component("A").write(entry)
+    logs.close()
+    assert not (tmp_path / "logs" / "A.log").exists()
+    assert json.loads((tmp_path / "other" / "A.log").read_text())["message"] == "seen"
+    assert (tmp_path / "other" / "B.log").exists()
+    assert "[DEBUG] (main) monodon: seen." in capfd.readouterr().out
+
+
 def test_a_disk_that_is_full_loses_lines_and_says_so_once(tmp_path: Path) -> None:
     script = """
 import resource, sys

@@ -37,12 +37,17 @@ class LogFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
-    """What the nucleus's configuration says of its logs."""
+    """What the nucleus's configuration says of its logs.
+
+    ``folder`` is where the files are (None: ``logs`` below the root); ``is_console`` has lines printed instead.
+    """
 
     level: str = "INFO"
     format: LogFormat = LogFormat.TEXT
     file_size_bytes: int = 1024 * 1024
     total_size_bytes: int = 10 * 1024 * 1024
+    folder: Path | None = None
+    is_console: bool = False
 
     @classmethod
     def read(cls, configuration: Mapping[str, Json]) -> "LogSettings":
@@ -54,6 +59,8 @@ class LogSettings:
             format=LogFormat(style) if style in tuple(LogFormat) else cls().format,
             file_size_bytes=coerce_integer(values.get("filesizekb")) * 1024 or cls().file_size_bytes,
             total_size_bytes=coerce_integer(values.get("totallogssizekb")) * 1024 or cls().total_size_bytes,
+            folder=Path(folder) if isinstance(folder := values.get("outputdirectory"), str) and folder else None,
+            is_console=str(values.get("outputtype", "")).upper() == "CONSOLE",
         )
 
 
@@ -139,11 +146,19 @@ class LogFile:
         now = self._now()
         lines = [text.encode("utf-8", "replace") for text in _formatted(entry, messages, now, self._settings.format)]
         try:
-            self._append(lines, now)
+            if self._settings.is_console:
+                os.write(1, b"".join(lines))
+            else:
+                self._append(lines, now)
         except OSError as error:
             if not self._lost:
                 os.write(2, f"monodon: cannot write {self.path}: {error.strerror}; lines are lost\n".encode())
             self._lost += len(lines)
+
+    def configure(self, folder: Path, settings: LogSettings) -> None:
+        """Go on with other settings, or in another folder."""
+        self.close()
+        self._folder, self._settings = folder, settings
 
     def close(self) -> None:
         """Close the file; a later write opens it again."""
@@ -214,10 +229,22 @@ class Logs:
 
     def __init__(self, folder: Path, settings: LogSettings | None = None, now: Callable[[], float] = time.time) -> None:
         """``now`` gives seconds since 1970."""
-        self._folder = folder
+        self._own_folder = folder
         self._settings = settings or LogSettings()
         self._now = now
         self._files: dict[str, LogFile] = {}
+
+    def configure(self, settings: LogSettings) -> None:
+        """Let every log go on with other settings; what is written already stays where it is."""
+        if settings == self._settings:
+            return
+        self._settings = settings
+        for file in self._files.values():
+            file.configure(self._folder, settings)
+
+    @property
+    def _folder(self) -> Path:
+        return self._settings.folder or self._own_folder
 
     def component(self, name: str) -> LogFile:
         """Return the log of a component, or of the nucleus by `NUCLEUS_LOG`; always the same one."""
