@@ -288,6 +288,11 @@ async def test_a_thing_deployment_goes_by_the_deployment_shadow(cloud: Any) -> N
             for each in greengrass.list_effective_deployments(coreDeviceThingName="drone-1")["effectiveDeployments"]
         }
         assert statuses[second["deploymentId"]] == "CANCELED"
+        third = greengrass.create_deployment(targetArn=THING_ARN)
+        cloud.iot.delete_thing(thingName="drone-1")
+        greengrass.cancel_deployment(deploymentId=third["deploymentId"])
+        cloud.iot.create_thing(thingName="drone-1")
+        refused(lambda: data.get_thing_shadow(**place), "ResourceNotFoundException")
 
     await cloud.off_loop(work)
 

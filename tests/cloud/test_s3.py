@@ -218,6 +218,27 @@ async def test_multipart_rules(cloud: Any) -> None:
     assert len(blobs(cloud)) == 2
 
 
+async def test_a_large_object_is_copied_in_parts(cloud: Any) -> None:
+    body = bytes(range(256)) * (6 * 4096) + b"end"
+
+    def work(s3: Any) -> None:
+        s3.create_bucket(Bucket="whales")
+        s3.put_object(Bucket="whales", Key="a b+ü", Body=body)
+        source = {"Bucket": "whales", "Key": "a b+ü"}
+        parts = TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20)
+        s3.copy(source, "whales", "copy", Config=parts)
+        assert s3.get_object(Bucket="whales", Key="copy")["Body"].read() == body
+        upload = s3.create_multipart_upload(Bucket="whales", Key="k")["UploadId"]
+        place = {"Bucket": "whales", "Key": "k", "UploadId": upload, "PartNumber": 1, "CopySource": source}
+        for wrong in ("bytes=0-99999999", "bytes=3-2", "0-3", "bytes=-3"):
+            with pytest.raises(ClientError, match="InvalidArgument"):
+                s3.upload_part_copy(**place, CopySourceRange=wrong)
+        s3.upload_part_copy(**place, CopySourceRange="bytes=3-5")
+        assert s3.list_parts(Bucket="whales", Key="k", UploadId=upload)["Parts"][0]["Size"] == 3
+
+    await cloud.using(work)
+
+
 @pytest.mark.parametrize("version", ["s3", "s3v4"])
 async def test_presigned_urls_work_until_they_expire(cloud: Any, clock: Any, version: str) -> None:
     def fetch(url: str, data: bytes | None = None) -> bytes:

@@ -199,6 +199,8 @@ class Body:
                 )
         wanted = {name: new_digest(name) for name in CHECKSUMS if f"{_PREFIX}{name}" in named}
         if "content-md5" in self._headers:
+            if not _is_md5(self._headers["content-md5"]):
+                raise ServiceError("InvalidDigest", "The Content-MD5 you specified is not valid.", status=400)
             wanted["md5"] = new_digest("md5")
         if len(self._headers.get("x-amz-content-sha256", "")) == 64:
             wanted.setdefault("sha256", new_digest("sha256"))
@@ -226,6 +228,13 @@ class Body:
                     "The provided 'x-amz-content-sha256' header does not match what was computed.",
                     status=400,
                 )
+
+
+def _is_md5(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text, validate=True)) == 16
+    except ValueError:
+        return False
 
 
 def _size(headers: Mapping[str, str], *, is_chunked: bool) -> int | None:

@@ -280,7 +280,7 @@ class Deployments:
             self._jobs.cancel(record["job_id"])
             return
         thing = self._registry.name_of(record["target"], "thing")
-        if thing is not None:
+        if thing is not None and self._registry.has_thing(thing):
             self._effective.cancel_queued(thing, deployment_id)
             if status == "CANCELED":
                 self._update_shadow(thing, SHADOW, {"desiredStatus": "CANCELED"})

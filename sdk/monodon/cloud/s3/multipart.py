@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -10,8 +11,8 @@ from urllib.parse import quote
 from monodon.cloud.bodies import CHECKSUMS, new_digest
 from monodon.cloud.context import RequestContext
 from monodon.cloud.protocol import ServiceError
-from monodon.cloud.s3.objects import checksum_members, described, read_file
-from monodon.cloud.s3.records import Records
+from monodon.cloud.s3.objects import checksum_members, copy_source, described, read_file
+from monodon.cloud.s3.records import Records, Written
 from monodon.core.json import Json
 
 Request = dict[str, Any]
@@ -44,18 +45,34 @@ class MultipartUploads:
         }
 
     async def upload_part(self, request: Request, context: RequestContext) -> dict[str, Json]:
-        self._upload(request)
-        number, body = request["PartNumber"], request["Body"]
-        if not 1 <= number <= 10_000:
-            raise ServiceError("InvalidArgument", "Part number must be an integer between 1 and 10000", status=400)
+        self._check_part(request)
+        body = request["Body"]
         written = await self._records.write(body.chunks())
-        name = f"{request['UploadId']}/{number:05}"
+        checksums = {name: value for name, value in body.checksums.items() if name != "md5"}
+        record = self._keep_part(request, written, checksums)
+        return {"ETag": record["etag"], **_part_checksums(checksums)}
+
+    async def upload_part_copy(self, request: Request, context: RequestContext) -> dict[str, Json]:
+        self._check_part(request)
+        source = self._records.object(*copy_source(request["CopySource"]))
+        first, last = _source_range(request.get("CopySourceRange"), source["size"])
+        written = await self._records.write(read_file(self._records.path(source["blob"]), first, last - first + 1))
+        record = self._keep_part(request, written, {})
+        return {"CopyPartResult": {"ETag": record["etag"], "LastModified": record["modified"]}}
+
+    def _check_part(self, request: Request) -> None:
+        self._upload(request)
+        if not 1 <= request["PartNumber"] <= 10_000:
+            raise ServiceError("InvalidArgument", "Part number must be an integer between 1 and 10000", status=400)
+
+    def _keep_part(self, request: Request, written: Written, checksums: Mapping[str, str]) -> dict[str, Json]:
+        name = f"{request['UploadId']}/{request['PartNumber']:05}"
         record: dict[str, Json] = {
             "size": written.size,
             "etag": f'"{written.md5}"',
             "blob": written.blob,
             "modified": self._records.now(),
-            "checksums": {name: value for name, value in body.checksums.items() if name != "md5"},
+            "checksums": dict(checksums),
         }
         try:
             self._upload(request)
@@ -67,7 +84,7 @@ class MultipartUploads:
             self._records.parts.put(name, record)
             if old is not None:
                 self._records.drop(old["blob"])
-        return {"ETag": record["etag"], **_part_checksums(record["checksums"])}
+        return record
 
     async def complete_multipart_upload(self, request: Request, context: RequestContext) -> dict[str, Json]:
         upload_id, bucket, key = request["UploadId"], request["Bucket"], request["Key"]
@@ -110,7 +127,7 @@ class MultipartUploads:
     def list_parts(self, request: Request, context: RequestContext) -> dict[str, Json]:
         upload_id = request["UploadId"]
         self._upload(request)
-        marker = int(request.get("PartNumberMarker", 0))
+        marker = request.get("PartNumberMarker", 0)
         limit = min(request.get("MaxParts", 1000), 1000)
         parts = [(number, part) for number, part in self._parts(upload_id) if number > marker]
         shown = parts[:limit]
@@ -194,6 +211,20 @@ class MultipartUploads:
                 self._records.parts.delete(name)
                 self._records.drop(part["blob"])
             self._records.uploads.delete(upload_id)
+
+
+def _source_range(text: str | None, size: int) -> tuple[int, int]:
+    """First and last byte of the source that a part is copied from.
+
+    Raises:
+        ServiceError: InvalidArgument, it is no range inside the source.
+    """
+    match = re.fullmatch(r"bytes=(\d{1,15})-(\d{1,15})", text) if text is not None else None
+    first, last = (int(match[1]), int(match[2])) if match is not None else (0, size - 1)
+    if (text is not None and match is None) or first > last or last >= size:
+        message = "The x-amz-copy-source-range value must be of the form bytes=first-last, inside the source object"
+        raise ServiceError("InvalidArgument", message, status=400)
+    return first, last
 
 
 def _part_checksums(checksums: Mapping[str, str]) -> dict[str, Json]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Objects:
         return self._keep(bucket, key, request, written, body.checksums)
 
     async def copy_object(self, request: Request, context: RequestContext) -> dict[str, Json]:
-        source_bucket, source_key = _copy_source(request["CopySource"])
+        source_bucket, source_key = copy_source(request["CopySource"])
         source = self._records.object(source_bucket, source_key)
         bucket, key = request["Bucket"], request["Key"]
         self._records.bucket(bucket)
@@ -215,14 +216,21 @@ def checksum_members(checksums: Mapping[str, str]) -> dict[str, Json]:
     return members
 
 
-async def read_file(path: Path) -> AsyncIterator[bytes]:
-    """Yield a file's bytes in pieces, read in a thread."""
+async def read_file(path: Path, offset: int = 0, size: int = sys.maxsize) -> AsyncIterator[bytes]:
+    """Yield at most ``size`` bytes of a file from ``offset`` on, in pieces, read in a thread."""
     with await asyncio.to_thread(path.open, "rb") as file:
-        while piece := await asyncio.to_thread(file.read, _PIECE):
+        file.seek(offset)
+        while piece := await asyncio.to_thread(file.read, min(size, _PIECE)):
+            size -= len(piece)
             yield piece
 
 
-def _copy_source(text: str) -> tuple[str, str]:
+def copy_source(text: str) -> tuple[str, str]:
+    """Bucket and key that ``x-amz-copy-source`` names.
+
+    Raises:
+        ServiceError: InvalidArgument, it names none.
+    """
     bucket, _, key = unquote(text.partition("?")[0]).removeprefix("/").partition("/")
     if not bucket or not key:
         raise ServiceError("InvalidArgument", "Copy Source must mention the source bucket and key", status=400)
