@@ -16,6 +16,7 @@ from monodon.errors import MonodonError
 NOUNS = {
     "cloud": ("monodon.cli.cloud", "Run the embedded cloud."),
     "nucleus": ("monodon.cli.nucleus", "Run the embedded nucleus."),
+    "recipe": ("monodon.cli.recipe", "Check, show, format and explain recipes."),
     "component": ("monodon.cli.component", "Build and publish components; list, restart and stop those of a device."),
     "fleet": ("monodon.cli.fleet", "Provision, deploy to and watch a fleet."),
     "config": ("monodon.cli.config", "Explain how a device's component is configured, and why."),
