@@ -113,7 +113,7 @@ def deployed(
         key = _key(path)
         was, attempt = former.get(key) if key in before else None, attempts.get(key)
         is_late = attempt is not None and attempt.setter is Setter.DEFAULT and key in kept
-        if attempt is None or (is_late and not _is_outdated(was, attempt)):
+        if attempt is None or (is_late and not _is_default(was)):
             changed = was
         elif not is_late and time_ms <= at_ms:
             changed = Origin(setter=attempt.setter, of=attempt.of, at_ms=at_ms)
@@ -143,14 +143,16 @@ def _attempts(
     return found
 
 
-def _is_outdated(was: Origin | None, default: Attempt) -> bool:
-    """Consequence C1: the default of an earlier version stays, and the new one does not arrive."""
-    return was is not None and was.setter is Setter.DEFAULT and was.of != default.of
+def _is_default(was: Origin | None) -> bool:
+    """Consequence C1: where an earlier default is, the default of another recipe does not arrive."""
+    return was is not None and was.setter is Setter.DEFAULT
 
 
 def _with_lost(was: Origin, attempt: Attempt) -> Origin:
+    """A default is tried anew by every deployment: its first time counts."""
     others = [one for one in was.lost if (one.setter, one.of) != (attempt.setter, attempt.of)]
-    return replace(was, lost=(*others, attempt)[-MOST_LOST:])
+    again = next((one for one in was.lost if replace(one, at_ms=attempt.at_ms) == attempt), attempt)
+    return replace(was, lost=(*others, again)[-MOST_LOST:])
 
 
 def _key(path: Path) -> str:
