@@ -43,7 +43,10 @@ class Reports:
         self._taken = asyncio.Event()
 
     def add(self, report: Report) -> None:
-        """Keep a report; a final one takes the place of what is not yet delivered of the same deployment."""
+        """Keep a report; a final one takes the place of what is not yet delivered of the same deployment.
+
+        On a disk that refuses it, it is kept in memory, and is lost if the nucleus stops before it was delivered.
+        """
         changes: dict[str, Json | None] = {}
         if report.is_final:
             for key in [k for k, r in self._pending.items() if r.deployment_id == report.deployment_id]:
@@ -52,7 +55,10 @@ class Reports:
         self._number += 1
         key = f"{_PENDING}{self._number:012d}"
         self._pending[key] = report
-        self._records.write({**changes, key: _write(report)})
+        try:
+            self._records.write({**changes, key: _write(report)})
+        except StateError as error:
+            log.warning("the report of deployment %s is kept in memory only: %s", report.deployment_id, error)
         self._changed.set()
 
     async def next(self) -> tuple[str, Report]:
