@@ -179,6 +179,15 @@ def test_an_initial_configuration_that_is_missing_or_bad_leaves_nothing_behind(t
     with pytest.raises(StateError, match="is not a file"):
         load_identity(tmp_path / "root", init_config=bad)
     bad.write_text("a: b: c")
-    with pytest.raises(StateError, match="is not YAML"):
+    with pytest.raises(StateError, match=r"bad.yaml:1:5 is not YAML: mapping values are not allowed here$"):
         load_identity(tmp_path / "root", init_config=bad)
     assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize("name", ["a/b", "a b", "x" * 129, "+"])
+def test_a_thing_name_that_aws_would_refuse_is_refused(root: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError, match="--thing: .* is not a thing name"):
+        load_identity(root, thing=name)
+    write(root, {"system": {"thingName": name}})
+    with pytest.raises(ConfigurationError, match=r"config.yaml: system.thingName: .* is not a thing name"):
+        load_identity(root)

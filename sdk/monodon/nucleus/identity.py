@@ -34,7 +34,8 @@ from pathlib import Path
 import yaml
 
 from monodon.core.json import Json
-from monodon.errors import ConfigurationError, StateError
+from monodon.core.names import ThingName
+from monodon.errors import ConfigurationError, InvalidName, StateError
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ def load_identity(root: Path, *, init_config: Path | None = None, thing: str | N
     if init_config is not None:
         _adopt(init_config, file)
     if not file.exists():
-        return Identity(thing=thing or OFFLINE_THING)
+        return Identity(thing=_thing_name(thing, "--thing") if thing else OFFLINE_THING)
     return read_identity(_load(file), root=root, file=file, thing=thing)
 
 
@@ -123,7 +124,7 @@ def read_identity(document: Mapping[str, Json], *, root: Path, file: Path, thing
         )
     socket = reader.text("system", "ipcSocketPath")
     identity = Identity(
-        thing=named or thing or OFFLINE_THING,
+        thing=_thing_name(named or thing or OFFLINE_THING, f"{file}: system.thingName" if named else "--thing"),
         version=reader.text("services", NUCLEUS, "version") or DEFAULT_VERSION,
         region=reader.setting("awsRegion") or "",
         ipc_socket=root / socket if socket else None,
@@ -256,6 +257,13 @@ class _Reader:
         )
 
 
+def _thing_name(text: str, where: str) -> str:
+    try:
+        return ThingName.parse(text)
+    except InvalidName as error:
+        raise ConfigurationError(f"{where}: {error.message}", hint=error.hint) from error
+
+
 def _split(endpoint: str) -> tuple[str, int | None]:
     """``host`` or ``host:port``, with or without a scheme in front."""
     bare = endpoint.split("://")[-1].rstrip("/")
@@ -271,7 +279,12 @@ def _load(file: Path) -> Mapping[str, Json]:
     except OSError as error:
         raise StateError(f"{file} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise StateError(f"{file} is not YAML: {error}", hint="provision the device again, or mend the file") from error
+        mark = getattr(error, "problem_mark", None)
+        where = file if mark is None else f"{file}:{mark.line + 1}:{mark.column + 1}"
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise StateError(
+            f"{where} is not YAML: {problem}", hint="provision the device again, or mend the file"
+        ) from error
     if not isinstance(document, Mapping):
         raise StateError(f"{file} holds no configuration", hint="it must have the keys `system` and `services`")
     return document
