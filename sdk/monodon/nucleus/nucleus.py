@@ -28,6 +28,8 @@ from monodon.core.lifecycle import State
 from monodon.core.names import ComponentName
 from monodon.core.plan import Target
 from monodon.core.recipe.platform import platform_of
+from monodon.core.shadow import DEFAULT_LIMIT_BYTES
+from monodon.core.shadow_sync import SyncSettings
 from monodon.ipc.server import IpcServer
 from monodon.nucleus.artifacts import MAX_STORE_BYTES
 from monodon.nucleus.changes import Changes, ComponentStatus
@@ -52,11 +54,13 @@ from monodon.nucleus.services.secrets import secret_service
 from monodon.nucleus.services.shadows import shadow_service
 from monodon.nucleus.services.token_exchange import TokenExchange
 from monodon.nucleus.settings import Platform, Settings
+from monodon.nucleus.shadow_sync import SHADOW_MANAGER, ShadowSync
 from monodon.nucleus.shadows import Shadows
 from monodon.nucleus.state import DeviceState
 from monodon.nucleus.store import Store
 from monodon.nucleus.supervisor import Supervisor
 from monodon.nucleus.tokens import Tokens
+from monodon.nucleus.told_shadows import ToldShadows
 from monodon.nucleus.uplink.offline import OfflineUplink
 from monodon.nucleus.uplink.protocol import Uplink
 
@@ -64,6 +68,8 @@ log = logging.getLogger(__name__)
 
 LOGS_FOLDER = "logs"
 CANCEL_AGAIN_S = 2.0
+#: Source: developer guide, shadow manager component, ``shadowDocumentSizeLimitBytes``.
+MAX_SHADOW_BYTES = 30 * 1024
 #: Who the user's own tools are over IPC.
 TOOL = f"greengrass-cli#user-{os.getuid()}"
 
@@ -82,6 +88,8 @@ class Nucleus:
     deployer: Deployer
     uplink: Uplink
     health: Health
+    shadows: ToldShadows
+    shadow_sync: ShadowSync
     server: IpcServer
 
     @property
@@ -177,6 +185,11 @@ def _built(
     health = Health(identity=identity, device=DeviceView(state, supervisor), uplink=uplink, platform=attributes)
     updates, validation = ComponentUpdates(), Validation()
     store = Store(root, max_bytes=settings.whole(MAX_STORE_BYTES, "componentStoreMaxSizeBytes"))
+
+    async def report(progress: Progress) -> None:
+        shadow_sync.reconfigure()
+        await _tell(health, progress)
+
     deployer = Deployer(
         state=state,
         store=store,
@@ -185,12 +198,15 @@ def _built(
         platform=attributes,
         thing=identity.thing,
         root=root,
-        report=lambda progress: _tell(health, progress),
+        report=report,
         hooks=Hooks(ask_update=updates.ask, updated=updates.done, validate=validation.ask),
         restart=restart,
         region=identity.region or None,
     )
     bus = Bus()
+    manager = ShadowManager(state, identity.thing)
+    shadows = ToldShadows(Shadows(journal, limit_bytes=manager.limit_bytes), bus)
+    shadow_sync = ShadowSync(shadows=shadows, records=journal, uplink=uplink, settings=manager.sync_settings)
     services = (
         pubsub_service(bus),
         mqtt_service(uplink),
@@ -198,7 +214,7 @@ def _built(
         lifecycle_service(supervisor, updates),
         components_service(state, supervisor),
         deployments_service(deployer, root / "packages"),
-        shadow_service(Shadows(journal), bus),
+        shadow_service(shadows),
         secret_service(Secrets(root / SECRETS_FOLDER)),
         metric_service(ComponentMetrics()),
         authorization_service(tokens.owner),
@@ -215,6 +231,8 @@ def _built(
         deployer=deployer,
         uplink=uplink,
         health=health,
+        shadows=shadows,
+        shadow_sync=shadow_sync,
         server=IpcServer(authenticate=tokens.owner, authorise=Policies(state).allows, services=services),
     )
 
@@ -231,6 +249,7 @@ async def _start(nucleus: Nucleus, stack: AsyncExitStack) -> None:
         tasks.create_task(nucleus.deployer.run(), name="deployer"),
         tasks.create_task(nucleus.deployer.follow(nucleus.uplink.deployments()), name="arrivals"),
         tasks.create_task(nucleus.health.run(), name="health"),
+        tasks.create_task(nucleus.shadow_sync.run(), name="shadow-sync"),
         tasks.create_task(_follow(changes, nucleus.health, nucleus.tokens), name="changes"),
     }
     stack.push_async_callback(_end, running)
@@ -274,6 +293,26 @@ class DeviceView:
     def next_sequence(self) -> int:
         """A number higher than any before, also after restarts."""
         return self._state.next_sequence()
+
+
+class ShadowManager:
+    """What the configuration of aws.greengrass.ShadowManager says at the moment; without it nothing is synchronised."""
+
+    def __init__(self, state: DeviceState, thing: str) -> None:
+        self._state, self._thing = state, thing
+
+    def _value(self) -> Mapping[str, Json]:
+        configuration = self._state.configuration(ComponentName(SHADOW_MANAGER))
+        return {} if configuration is None else configuration.value()
+
+    def sync_settings(self) -> SyncSettings:
+        """Which shadows are synchronised, and how."""
+        return SyncSettings.read(self._value(), self._thing)
+
+    def limit_bytes(self) -> int:
+        """How large a shadow document may be."""
+        limit = self._value().get("shadowDocumentSizeLimitBytes")
+        return limit if type(limit) is int and 0 < limit <= MAX_SHADOW_BYTES else DEFAULT_LIMIT_BYTES
 
 
 async def _tell(health: Health, progress: Progress) -> None:

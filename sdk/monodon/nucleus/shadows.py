@@ -4,7 +4,7 @@ A shadow that was deleted and is made again starts at version 1, as the shadow m
 counting).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from monodon.core.json import Json
@@ -31,9 +31,12 @@ def _key(thing: str, name: str) -> str:
 
 
 class Shadows:
-    """Every shadow of the device; the classic shadow of a thing has the name ``""``."""
+    """Every shadow of the device; the classic shadow of a thing has the name ``""``.
 
-    def __init__(self, records: Records, *, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
+    ``limit_bytes`` says how large a document may be, at the moment of asking.
+    """
+
+    def __init__(self, records: Records, *, limit_bytes: Callable[[], int] = lambda: DEFAULT_LIMIT_BYTES) -> None:
         self._records = records
         self._limit_bytes = limit_bytes
 
@@ -56,7 +59,7 @@ class Shadows:
         """
         record = self._records.get(_key(thing, name))
         before = None if record is None else Shadow.from_record(record)
-        changed = update(before, request, now_s, limit_bytes=self._limit_bytes)
+        changed = update(before, request, now_s, limit_bytes=self._limit_bytes())
         self._records.write({_key(thing, name): changed.shadow.to_record()})
         return changed
 

@@ -40,6 +40,7 @@ from monodon.nucleus.services.secrets import secret_service
 from monodon.nucleus.services.shadows import Rates, shadow_service
 from monodon.nucleus.shadows import Shadows
 from monodon.nucleus.state import DeviceState
+from monodon.nucleus.told_shadows import ToldShadows
 from monodon.nucleus.uplink.offline import OfflineUplink
 
 A = "com.example.A"
@@ -228,10 +229,8 @@ async def device(short_folder: Path) -> AsyncIterator[Device]:
                 components_service(state, device.supervision),
                 deployments_service(device.queue, store),
                 shadow_service(
-                    Shadows(journal),
-                    device.bus,
-                    now_s=lambda: device.now_ms // 1000,
-                    rates=Rates(lambda: device.clock_s),
+                    ToldShadows(Shadows(journal), device.bus, lambda: device.now_ms // 1000),
+                    Rates(lambda: device.clock_s),
                 ),
                 secret_service(device.secrets),
                 metric_service(device.metrics),

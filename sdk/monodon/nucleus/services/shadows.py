@@ -10,11 +10,9 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
-from monodon.core import shadow as shadows
-from monodon.core.json import Json
 from monodon.core.policy import SHADOW_MANAGER
 from monodon.core.shadow import ShadowError
 from monodon.ipc.errors import (
@@ -35,10 +33,7 @@ from monodon.ipc.shapes import (
     UpdateThingShadowRequest,
     UpdateThingShadowResponse,
 )
-from monodon.nucleus.services.pubsub import Bus
-from monodon.nucleus.shadows import Shadows
-
-SENDER: Final = "aws.greengrass.ShadowManager"
+from monodon.nucleus.told_shadows import ToldShadows, json_bytes, topic_prefix
 
 _THING: Final = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
 _SHADOW: Final = re.compile(r"[a-zA-Z0-9:_-]{1,64}")
@@ -61,15 +56,17 @@ def _thing(request: _ShadowRequest | ListNamedShadowsForThingRequest) -> str:
 def _resource(request: _ShadowRequest) -> str:
     """Return the start of the shadow's topics, which is also what policies name."""
     thing, name = _thing(request), request.shadow_name or ""
-    if not name:
-        return f"$aws/things/{thing}/shadow"
-    if not _SHADOW.fullmatch(name):
+    if name and not _SHADOW.fullmatch(name):
         raise InvalidArgumentsError(f"shadowName {name[:80]!r} is not 1 to 64 of letters, digits, ':', '_' and '-'")
-    return f"$aws/things/{thing}/shadow/name/{name}"
+    return topic_prefix(thing, name)
 
 
-def _json_bytes(value: Mapping[str, Json]) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+def _is_json(payload: bytes) -> bool:
+    try:
+        json.loads(payload)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _modelled(error: ShadowError) -> ModelledError:
@@ -107,63 +104,39 @@ class Rates:
 class _Operations:
     """The operations, on the device's shadows."""
 
-    def __init__(self, kept: Shadows, bus: Bus, now_s: Callable[[], int], rates: Rates) -> None:
-        self._kept = kept
-        self._bus = bus
-        self._now_s = now_s
+    def __init__(self, shadows: ToldShadows, rates: Rates) -> None:
+        self._shadows = shadows
         self._rates = rates
         self._secret = secrets.token_bytes(16)
 
-    def _tell(self, resource: str, what: str, message: Mapping[str, Json]) -> None:
-        self._bus.publish(f"{resource}/{what}", _json_bytes(message), sender=SENDER)
-
-    def _reject(self, resource: str, verb: str, error: ShadowError, token: str | None = None) -> ModelledError:
-        message: dict[str, Json] = {"code": error.code, "message": error.message, "timestamp": self._now_s()}
-        self._tell(resource, f"{verb}/rejected", message if token is None else {**message, "clientToken": token})
-        return _modelled(error)
-
     def get(self, request: GetThingShadowRequest, caller: str) -> GetThingShadowResponse:
-        resource = _resource(request)
+        _resource(request)
         self._rates.take(_thing(request))
         try:
-            shadow = self._kept.get(_thing(request), request.shadow_name or "")
+            document = self._shadows.get(_thing(request), request.shadow_name or "")
         except ShadowError as error:
-            raise self._reject(resource, "get", error) from error
-        document = shadows.document(shadow, self._now_s())
-        self._tell(resource, "get/accepted", document)
-        return GetThingShadowResponse(payload=_json_bytes(document))
+            raise _modelled(error) from error
+        return GetThingShadowResponse(payload=json_bytes(document))
 
     def update(self, request: UpdateThingShadowRequest, caller: str) -> UpdateThingShadowResponse:
-        resource, payload = _resource(request), request.payload
+        _resource(request)
         self._rates.take(_thing(request))
-        if not payload:
-            raise self._reject(resource, "update", ShadowError(400, "Missing payload"))
-        token = shadows.read_token(payload)
+        payload = request.payload
         try:
-            json.loads(payload)
-        except (ValueError, RecursionError) as error:
-            invalid = ShadowError(400, "Payload contains invalid json")
-            self._reject(resource, "update", invalid)
-            raise ServiceError(invalid.message) from error
-        try:
-            asked = shadows.read_request(payload)
-            updated = self._kept.update(_thing(request), request.shadow_name or "", asked, self._now_s())
+            updated = self._shadows.update(_thing(request), request.shadow_name or "", payload or b"")
         except ShadowError as error:
-            raise self._reject(resource, "update", error, token) from error
-        self._tell(resource, "update/accepted", updated.accepted)
-        if updated.delta is not None:
-            self._tell(resource, "update/delta", updated.delta)
-        self._tell(resource, "update/documents", updated.documents)
-        return UpdateThingShadowResponse(payload=_json_bytes(updated.accepted))
+            if payload and not _is_json(payload):
+                raise ServiceError(error.message) from error
+            raise _modelled(error) from error
+        return UpdateThingShadowResponse(payload=json_bytes(updated.accepted))
 
     def delete(self, request: DeleteThingShadowRequest, caller: str) -> DeleteThingShadowResponse:
-        resource = _resource(request)
+        _resource(request)
         self._rates.take(_thing(request))
         try:
-            shadow = self._kept.delete(_thing(request), request.shadow_name or "")
+            self._shadows.delete(_thing(request), request.shadow_name or "")
         except ShadowError as error:
-            raise self._reject(resource, "delete", error) from error
-        self._tell(resource, "delete/accepted", {"version": shadow.version, "timestamp": self._now_s()})
+            raise _modelled(error) from error
         return DeleteThingShadowResponse(payload=b"")
 
     def list_names(self, request: ListNamedShadowsForThingRequest, caller: str) -> ListNamedShadowsForThingResponse:
@@ -173,11 +146,11 @@ class _Operations:
         if not 1 <= size <= _MAX_PAGE:
             raise InvalidArgumentsError(f"pageSize {size} is not within 1 and {_MAX_PAGE}")
         last = self._read_token(request.next_token, thing, caller) if request.next_token else ""
-        names = [name for name in self._kept.names(thing) if name > last]
+        names = [name for name in self._shadows.names(thing) if name > last]
         page = names[:size]
         return ListNamedShadowsForThingResponse(
             results=tuple(page),
-            timestamp=float(self._now_s()),
+            timestamp=float(self._shadows.now_s()),
             next_token=self._token(page[-1], thing, caller) if len(page) == size else None,
         )
 
@@ -196,11 +169,9 @@ class _Operations:
         return last
 
 
-def shadow_service(
-    kept: Shadows, bus: Bus, now_s: Callable[[], int] = lambda: int(time.time()), rates: Rates | None = None
-) -> Service:
+def shadow_service(shadows: ToldShadows, rates: Rates | None = None) -> Service:
     """Return the service of shadows."""
-    operations = _Operations(kept, bus, now_s, rates or Rates())
+    operations = _Operations(shadows, rates or Rates())
     return Service(
         SHADOW_MANAGER,
         {
