@@ -163,7 +163,7 @@ async def test_a_deployment_that_ended_tells_what_changed_and_which_roots_did_no
         del drone.target[B], drone.states[B]
         drone.target[C], drone.states[C] = installed(C, is_root=True), ComponentStatus(state=State.RUNNING)
         drone.roots = {ARN: (A, C)}
-        health.deployment_ended(deployment(A, C), SUCCEEDED)
+        health.deployment_ended(deployment(A, C), SUCCEEDED, ("a",))
         report = await cloud.report(1)
     assert (report.trigger, report.message_type) == (Trigger.THING_GROUP_DEPLOYMENT, MessageType.PARTIAL)
     assert {c.name: c.status for c in report.components} == {"b": "UNINSTALLED", "c": "RUNNING"}

@@ -6,6 +6,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -396,6 +397,16 @@ async def test_damaged_state_is_refused_and_nothing_is_left_running(tmp_path: Pa
     file.unlink()
     async with running(tmp_path):
         await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("path", ["packages", "cli_ipc_info", "ipc.socket"])
+async def test_what_is_in_the_way_of_a_start_is_named(tmp_path: Path, path: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="mn") as folder:
+        (Path(folder) / path).write_text("mine")
+        with pytest.raises(StateError, match=path):
+            async with running(Path(folder)):
+                pytest.fail("it started")
+        assert (Path(folder) / path).read_text() == "mine"
 
 
 def test_tokens_are_each_components_own() -> None:

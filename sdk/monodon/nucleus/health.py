@@ -91,7 +91,7 @@ class Device(Protocol):
 class _Ended:
     trigger: Trigger
     information: DeploymentInformation
-    roots: tuple[str, ...]
+    unchanged_roots: tuple[str, ...]
 
 
 class Health:
@@ -140,13 +140,13 @@ class Health:
         """From now on until `deployment_ended`, states come and go without being news."""
         self._under_way += 1
 
-    def deployment_ended(self, deployment: Deployment, outcome: Outcome) -> None:
-        """A deployment that was started has ended."""
+    def deployment_ended(self, deployment: Deployment, outcome: Outcome, unchanged_roots: tuple[str, ...] = ()) -> None:
+        """A deployment that was started has ended; it found ``unchanged_roots`` as it wanted them."""
         self._under_way = max(0, self._under_way - 1)
         self._ended.append(
             _Ended(
                 trigger=_trigger(deployment),
-                roots=tuple(str(name) for name in deployment.components),
+                unchanged_roots=unchanged_roots,
                 information=DeploymentInformation(
                     deployment_id=deployment.deployment_id,
                     status=str(outcome.status),
@@ -228,9 +228,8 @@ class Health:
         components = tuple(everything.values()) if is_complete else self._differences()
         report = self._report(trigger, components, everything)
         if ended is not None:
-            named = {component.name for component in components}
-            unchanged = tuple(name for name in ended.roots if name not in named and name in everything)
-            report = replace(report, deployment=replace(ended.information, unchanged_root_components=unchanged))
+            information = replace(ended.information, unchanged_root_components=ended.unchanged_roots)
+            report = replace(report, deployment=information)
         told = self._has_news, self._has_reconnected
         self._has_news = self._has_reconnected = False
         try:

@@ -39,7 +39,7 @@ from monodon.nucleus.identity import Identity, load_identity
 from monodon.nucleus.journal import JOURNAL_FOLDER, Journal
 from monodon.nucleus.logs import Logs
 from monodon.nucleus.policies import Policies
-from monodon.nucleus.root import announced, claimed, socket_path, tool_credentials
+from monodon.nucleus.root import announced, claimed, socket_path, tool_credentials, writable
 from monodon.nucleus.secrets import SECRETS_FOLDER, Secrets
 from monodon.nucleus.services.authorization import authorization_service
 from monodon.nucleus.services.components import components_service
@@ -129,34 +129,47 @@ async def running(
     async with AsyncExitStack() as stack:
         root = stack.enter_context(claimed(root))
         identity = load_identity(root, init_config=init_config, thing=thing)
-        journal = Journal.open(root / JOURNAL_FOLDER)
-        stack.callback(journal.close)
-        state = DeviceState(journal)
-        settings = Settings(identity.settings, state)
-        logs = _open_logs(root, settings, stack)
-        log.info("nucleus %s of %s starts in %s (process %d)", identity.version, identity.thing, root, os.getpid())
-        uplink = await _enter_uplink(identity, journal, environment, stack)
-        tokens = Tokens()
-        credentials_uri = await _serve_credentials(identity, tokens, uplink, stack)
-        socket = stack.enter_context(socket_path(root, identity.ipc_socket, environment))
-        nucleus = _built(
-            root=root,
-            identity=identity,
-            socket=socket,
-            tokens=tokens,
-            journal=journal,
-            state=state,
-            settings=settings,
-            logs=logs,
-            uplink=uplink,
-            restart=restart,
-            environment={**environment, **_component_environment(identity, socket, credentials_uri)},
-        )
-        await _start(nucleus, stack)
+        with writable(root):
+            nucleus = await _opened(root, identity, environment, restart, stack)
         log.info("nucleus of %s is ready", identity.thing)
-        uplink.connect()
+        nucleus.uplink.connect()
         yield nucleus
         log.info("nucleus of %s stops", identity.thing)
+
+
+async def _opened(
+    root: Path,
+    identity: Identity,
+    environment: Mapping[str, str],
+    restart: Callable[[int], None] | None,
+    stack: AsyncExitStack,
+) -> Nucleus:
+    """A nucleus at work; the stack undoes it."""
+    journal = Journal.open(root / JOURNAL_FOLDER)
+    stack.callback(journal.close)
+    state = DeviceState(journal)
+    settings = Settings(identity.settings, state)
+    logs = _open_logs(root, settings, stack)
+    log.info("nucleus %s of %s starts in %s (process %d)", identity.version, identity.thing, root, os.getpid())
+    uplink = await _enter_uplink(identity, journal, environment, stack)
+    tokens = Tokens()
+    credentials_uri = await _serve_credentials(identity, tokens, uplink, stack)
+    socket = stack.enter_context(socket_path(root, identity.ipc_socket, environment))
+    nucleus = _built(
+        root=root,
+        identity=identity,
+        socket=socket,
+        tokens=tokens,
+        journal=journal,
+        state=state,
+        settings=settings,
+        logs=logs,
+        uplink=uplink,
+        restart=restart,
+        environment={**environment, **_component_environment(identity, socket, credentials_uri)},
+    )
+    await _start(nucleus, stack)
+    return nucleus
 
 
 def _built(
@@ -319,7 +332,7 @@ async def _tell(health: Health, progress: Progress) -> None:
     if progress.status is Status.IN_PROGRESS:
         health.deployment_started()
     elif progress.outcome is not None:
-        health.deployment_ended(progress.deployment, progress.outcome)
+        health.deployment_ended(progress.deployment, progress.outcome, progress.unchanged_roots)
 
 
 async def _follow(changes: Changes, health: Health, tokens: Tokens) -> None:

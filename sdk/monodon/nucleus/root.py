@@ -53,6 +53,19 @@ def claimed(root: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def writable(root: Path) -> Iterator[None]:
+    """Name what the disk refuses within the block.
+
+    Raises:
+        StateError: something is in the way, may not be written, or does not fit.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StateError(f"a nucleus cannot use {error.filename or root}: {error.strerror or error}") from error
+
+
+@contextmanager
 def socket_path(root: Path, configured: Path | None, environment: Mapping[str, str]) -> Iterator[Path]:
     """Where the IPC socket shall be: as configured, in the root, or if that is too long in a short temporary folder.
 
