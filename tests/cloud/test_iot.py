@@ -351,3 +351,17 @@ async def test_roles_are_kept_and_given_back(cloud: Any) -> None:
         iam.delete_role(RoleName="Exchange")
 
     await cloud.off_loop(work)
+
+
+@pytest.mark.parametrize(
+    ("service", "operation"),
+    [("logs", "describe_log_groups"), ("lambda", "list_functions"), ("cloudformation", "list_stacks")],
+)
+async def test_a_service_that_is_not_there_says_so_in_its_own_protocol(
+    cloud: Any, service: str, operation: str
+) -> None:
+    def work() -> None:
+        response = refused(getattr(cloud.client_of(service), operation), "UnknownServiceException")
+        assert f"no service '{service}'" in response["Error"]["Message"]
+
+    await cloud.off_loop(work)

@@ -129,9 +129,7 @@ class Gateway:
         if service is None:
             return await self._device_api(call)
         if service not in MODELS or service not in self._backends:
-            message = f"the embedded cloud has no service {service!r}; it has {', '.join(sorted(self._backends))}"
-            error = ServiceError("UnknownServiceException", message, status=501)
-            return serialise_error(load("greengrassv2"), error, request_id=call.context.request_id)
+            return _no_service(service, call, self._backends)
         return await self.call(service, call)
 
     async def call(self, service: str, call: Call) -> WireResponse:
@@ -222,6 +220,15 @@ def _path_style(request: WireRequest, host: str) -> WireRequest:
                 headers=request.headers,
             )
     return request
+
+
+def _no_service(service: str, call: Call, backends: Mapping[str, Sequence[object]]) -> WireResponse:
+    """Answer in the protocol that the request seems to have: a form in XML, all else in JSON."""
+    code = "UnknownServiceException"
+    message = f"the embedded cloud has no service {service!r}; it has {', '.join(sorted(backends))}"
+    error = ServiceError(code, message, status=501, __type=code)
+    is_form = call.request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+    return serialise_error(load("sts" if is_form else "greengrassv2"), error, request_id=call.context.request_id)
 
 
 def _streaming_member(operation: Operation) -> str | None:
