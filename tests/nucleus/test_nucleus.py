@@ -266,6 +266,55 @@ def test_after_a_kill_orphans_are_ended_and_everything_starts_again(tmp_path: Pa
     assert not socket.exists()
 
 
+def test_the_command_restarts_itself_for_a_bootstrap_step(tmp_path: Path) -> None:
+    """Section 5.9: exit codes 100 and 101; without a command for a reboot the nucleus alone restarts."""
+    recipes = write_recipe(tmp_path / "recipes", "b", Bootstrap="echo b >> booted; exit 101", Run="exec sleep 1000")
+    write_recipe(recipes, "c", Bootstrap="exit 100", Startup="true")
+    root = tmp_path / "root"
+    with driven(root) as nucleus:
+        with nucleus.client() as client:
+            created = client.create_local_deployment(
+                root_component_versions_to_add={"b": "1.0.0", "c": "1.0.0"},
+                recipe_directory_path=str(recipes),
+            )
+        assert nucleus.process.stdout is not None
+        for _ in range(3):
+            assert nucleus.process.stdout.readline().startswith("monodon nucleus ready")
+        with nucleus.client() as client:
+            until(
+                lambda: (
+                    client.get_local_deployment_status(deployment_id=created.deployment_id).deployment.status
+                    == "SUCCEEDED"
+                )
+            )
+        assert nucleus.work("b", "booted").read_text() == "b\n"
+        assert json.loads((root / "ready.json").read_text())["pid"] == nucleus.process.pid
+        assert nucleus.end() == 0
+    log = (root / "logs/greengrass.log").read_text()
+    assert "the nucleus restarts (101)" in log
+
+
+def test_the_command_reboots_where_it_is_told_how(tmp_path: Path) -> None:
+    recipes = write_recipe(tmp_path / "recipes", "a", Bootstrap="exit 101", Startup="true")
+    with driven(tmp_path / "root", "--on-reboot", f"touch {tmp_path}/rebooted") as nucleus:
+        with nucleus.client() as client:
+            client.create_local_deployment(
+                root_component_versions_to_add={"a": "1.0.0"}, recipe_directory_path=str(recipes)
+            )
+        assert nucleus.process.wait(DEADLINE_S) == 101
+        assert (tmp_path / "rebooted").exists()
+        nucleus.process.communicate()
+    with driven(tmp_path / "root") as again:
+        assert again.process.stdout is not None
+        assert again.process.stdout.readline().startswith("monodon nucleus ready")
+        until(lambda: '"a": "RUNNING"' in json.dumps(states(again)))
+
+
+def states(nucleus: Driven) -> dict[str, str]:
+    with nucleus.client() as client:
+        return {one.component_name: one.state for one in client.list_components().components}
+
+
 def test_a_root_has_one_nucleus(tmp_path: Path) -> None:
     with driven(tmp_path / "root") as nucleus:
         second = subprocess.run(

@@ -37,7 +37,7 @@ from monodon.nucleus.deployer import Deployer, Hooks, Progress
 from monodon.nucleus.health import Health
 from monodon.nucleus.identity import Identity, load_identity
 from monodon.nucleus.journal import JOURNAL_FOLDER, Journal
-from monodon.nucleus.logs import Logs
+from monodon.nucleus.logs import Logs, LogSettings
 from monodon.nucleus.policies import Policies
 from monodon.nucleus.root import announced, claimed, socket_path, tool_credentials, writable
 from monodon.nucleus.secrets import SECRETS_FOLDER, Secrets
@@ -200,6 +200,8 @@ def _built(
     store = Store(root, max_bytes=settings.whole(MAX_STORE_BYTES, "componentStoreMaxSizeBytes"))
 
     async def report(progress: Progress) -> None:
+        logs.configure(settings.logging)
+        _set_level(settings.logging)
         shadow_sync.reconfigure()
         await _tell(health, progress)
 
@@ -390,9 +392,15 @@ def _open_logs(root: Path, settings: Settings, stack: AsyncExitStack) -> Logs:
     stack.callback(logs.close)
     handler, logger = logs.handler(), logging.getLogger("monodon")
     before = logger.level
+    stack.callback(logger.setLevel, before)
     for each in (logger, logging.getLogger("asyncio")):
         each.addHandler(handler)
         stack.callback(each.removeHandler, handler)
-    logger.setLevel({"TRACE": 5, "WARN": logging.WARNING}.get(read.level) or logging.getLevelName(read.level))
-    stack.callback(logger.setLevel, before)
+    _set_level(read)
     return logs
+
+
+def _set_level(settings: LogSettings) -> None:
+    """Let the nucleus's own loggers say no less than its logs keep."""
+    level = {"TRACE": 5, "WARN": logging.WARNING}.get(settings.level) or logging.getLevelName(settings.level)
+    logging.getLogger("monodon").setLevel(level)

@@ -1,13 +1,19 @@
-"""The nucleus as a process: signals, the line that says it is ready, logs on a terminal."""
+"""The nucleus as a process: signals, the line that says it is ready, logs on a terminal, restarts.
+
+It is its own loader: where a deployment needs a restart, the process becomes a new nucleus, with the same id.
+"""
 
 import asyncio
 import logging
+import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from monodon.nucleus.nucleus import running
+from monodon.nucleus.restarting import REBOOT
 from monodon.nucleus.side_by_side import first
 
 log = logging.getLogger(__name__)
@@ -20,8 +26,13 @@ def run(
     init_config: Path | None = None,
     thing: str | None = None,
     is_quiet: bool = True,
+    reboot: str | None = None,
 ) -> None:
     """Run the nucleus of ``root`` until SIGTERM or SIGINT; ``announce`` gets one line when it is ready.
+
+    Args:
+        reboot: the shell command that reboots this device, for Bootstrap steps that ask for it. Without one the
+            nucleus alone restarts.
 
     Raises:
         MonodonError: it could not start, or could not go on.
@@ -31,16 +42,39 @@ def run(
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger("monodon").addHandler(handler)
     try:
-        asyncio.run(_run(root, announce=announce, init_config=init_config, thing=thing))
+        code = asyncio.run(_run(root, announce=announce, init_config=init_config, thing=thing))
     except ExceptionGroup as errors:
         raise first(errors) from errors
+    if code is not None:
+        _begin_again(code, reboot)
 
 
-async def _run(root: Path, *, announce: Callable[[str], None], init_config: Path | None, thing: str | None) -> None:
+def _begin_again(code: int, reboot: str | None) -> None:
+    """Reboot the device where that is asked for and possible; else become a nucleus that has just started."""
+    if code == REBOOT and reboot is not None:
+        subprocess.run(reboot, shell=True, check=False)  # noqa: S602 - the operator's own command
+        raise SystemExit(REBOOT)
+    if code == REBOOT:
+        log.warning("a Bootstrap step asks for a reboot, and no command for that was given: the nucleus restarts")
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - this very program
+
+
+async def _run(
+    root: Path, *, announce: Callable[[str], None], init_config: Path | None, thing: str | None
+) -> int | None:
+    """Run until told to stop; return the code of the restart that a deployment asked for."""
     stop = asyncio.Event()
+    asked: list[int] = []
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(root, init_config=init_config, thing=thing) as nucleus:
+
+    def restart(code: int) -> None:
+        asked.append(code)
+        stop.set()
+
+    async with running(root, init_config=init_config, thing=thing, restart=restart) as nucleus:
         announce(f"monodon nucleus ready: {nucleus.identity.thing} in {nucleus.root}, process {nucleus.ready['pid']}")
         await stop.wait()
+    return asked[0] if asked else None

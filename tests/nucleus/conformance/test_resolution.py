@@ -101,6 +101,7 @@ async def test_case_22_a_running_version_that_fits_stays(device: Any, cloud: Any
     cloud.publish("A", "1.0.0", {}, needs={"B": "^1.0.0"})
     cloud.publish("B", "1.0.0", {})
     assert (await device.deploy({"A": "1.0.0"})).has_succeeded
+    await device.idle()
     device.keep("B", "1.1.0", {})
     device.uplink.is_connected = device.uplink.is_configured = False
     assert (await device.deploy({"A": "1.0.0"})).has_succeeded
