@@ -46,13 +46,17 @@ class Device:
     default_user: str | None = None
     shell: str = "sh"
     told: set[str] = field(default_factory=set)
+    #: The real path of the root, once it was asked for.
+    place: list[str] = field(default_factory=list)
 
     def mark(self, name: str) -> str:
         """The value of `orphans.MARK` for a component; with an empty name, the beginning of all of this root's.
 
         Two slashes, so that the mark of a device whose root lies inside this one begins otherwise.
         """
-        return f"{self.root.resolve()}//{name}"
+        if not self.place:
+            self.place.append(str(self.root.resolve()))
+        return f"{self.place[0]}//{name}"
 
     def tell_once(self, key: str, message: str) -> None:
         """Warn of something about this device that does not change."""
@@ -258,7 +262,8 @@ class Execution:
 
     async def _launch(self, ready: _Ready) -> Process:
         folder = self._device.root / "work" / self.installed.name
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if ready.account is not None:
             await asyncio.to_thread(self._give, ready.account, folder)
         command = Command(

@@ -199,8 +199,12 @@ class LogFile:
             _LOG.warning("%s: %d lines were lost while the disk refused them", self.path, lost)
 
     def _open(self, now: float) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        try:
+            self._descriptor = os.open(self.path, flags, 0o600)
+        except FileNotFoundError:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._descriptor = os.open(self.path, flags, 0o600)
         known = os.fstat(self._descriptor)
         self._size = known.st_size
         self._hour = int((known.st_mtime if known.st_size else now) // 3600)

@@ -107,6 +107,8 @@ class Supervisor:
         self._members: dict[ComponentName, Member] = {}
         self._statuses: dict[ComponentName, ComponentStatus] = {}
         self._stirred: dict[ComponentName, Member] = {}
+        #: Who needs a component to run; None until it is asked for again.
+        self._needed_by: dict[ComponentName, list[Member]] | None = None
         self._feeds: deque[tuple[Member, Event, Failure | None]] = deque()
         self._is_pumping = False
         self._is_closing = False
@@ -141,6 +143,8 @@ class Supervisor:
     def put(self, installed: Installed) -> None:
         """Learn a component, or a new definition of one; the process that runs goes on with the old one."""
         member = self._members.get(installed.name)
+        if member is None or member.installed.dependencies != installed.dependencies:
+            self._needed_by = None
         if member is None:
             member = self._members[installed.name] = Member(
                 installed, self._device, feed=self._feed, is_ready=self._is_ready
@@ -151,8 +155,10 @@ class Supervisor:
             limits = (installed.run_with.memory_kb, installed.run_with.cpus)
             if limits != (before.memory_kb, before.cpus):
                 self._limit(member)
-        for affected in (member, *self._dependers(installed.name)):
-            self._note(affected)
+        self._note(member)
+        for affected in self._members.values() if self._needed_by is None else self._dependers(installed.name):
+            if affected.status.state is State.INSTALLED:
+                self._note(affected)
         self._pump()
 
     def start(self, name: ComponentName) -> None:
@@ -344,13 +350,19 @@ class Supervisor:
             self._note(depender)
         if status.state is State.UNINSTALLED:
             del self._members[name], self._statuses[name], self._stirred[name]
+            self._needed_by = None
 
     def _note(self, member: Member) -> None:
         self._stirred[member.installed.name] = member
         self._statuses[member.installed.name] = component_status(member.status)
 
     def _dependers(self, name: ComponentName) -> list[Member]:
-        return [member for member in self._members.values() if name in member.hard_dependencies()]
+        if self._needed_by is None:
+            self._needed_by = {}
+            for member in self._members.values():
+                for needed in member.hard_dependencies():
+                    self._needed_by.setdefault(needed, []).append(member)
+        return self._needed_by.get(name, [])
 
     def _is_ready(self, member: Member) -> bool:
         return all(
