@@ -19,9 +19,12 @@ NOUNS = {
     "recipe": ("monodon.cli.recipe", "Check, show, format and explain recipes."),
     "component": ("monodon.cli.component", "Build and publish components; list, restart and stop those of a device."),
     "fleet": ("monodon.cli.fleet", "Provision, deploy to and watch a fleet."),
+    "deployment": ("monodon.cli.deployment", "Deploy to a device without a cloud, and see how that goes."),
     "config": ("monodon.cli.config", "Explain how a device's component is configured, and why."),
     "logs": ("monodon.cli.logs", "Show what a device's components and its nucleus say."),
     "secret": ("monodon.cli.secret", "Put, list and remove a device's secrets."),
+    "topic": ("monodon.cli.topic", "Watch, publish, record and replay a device's topics."),
+    "ipc": ("monodon.cli.ipc", "Call any operation of a running nucleus."),
     "dev": ("monodon.cli.dev", "Try things on this machine as a device would have them."),
     "demo": ("monodon.cli.demo", "The whole loop on this machine: package, deploy, classify, keep."),
 }

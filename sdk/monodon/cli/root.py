@@ -1,13 +1,17 @@
 """Which device a command is about: ``--root``, ``MONODON_ROOT``, or the only one under ``.monodon/devices``."""
 
+import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from monodon.errors import StateError
+
+if TYPE_CHECKING:
+    from monodon.device.device import Device
 
 DEVICES = Path(".monodon/devices")
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -38,3 +42,19 @@ def find_root(given: Path | None) -> Path:
         names = ", ".join(path.name for path in found) or "none"
         raise StateError(f"which device? {DEVICES} has {names}", hint="give --root, or set MONODON_ROOT")
     return found[0]
+
+
+def on_device(root: Path | None, work: "Callable[[Device], Awaitable[None]]") -> None:
+    """Do ``work`` with the running nucleus of that device.
+
+    Raises:
+        StateError: no nucleus runs there, or it is not clear which device is meant.
+        IpcError: it refuses, or does not answer.
+    """
+    from monodon.device.device import connected
+
+    async def run() -> None:
+        async with connected(find_root(root)) as device:
+            await work(device)
+
+    asyncio.run(run())
