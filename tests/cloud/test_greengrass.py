@@ -274,6 +274,10 @@ async def test_a_thing_deployment_goes_by_the_deployment_shadow(cloud: Any) -> N
             "status": "SUCCEEDED",
             "statusDetails": {"detailedStatus": "SUCCESSFUL", "failureCause": "", "errorStack": [], "errorTypes": []},
         }
+        for status in ("SHINY", ["SUCCEEDED"], None):
+            garbage = {"state": {"reported": {**reported, "status": status}}}
+            data.update_thing_shadow(**place, payload=json.dumps(garbage).encode())
+        assert greengrass.get_deployment(deploymentId=created["deploymentId"])["deploymentStatus"] == "ACTIVE"
         data.update_thing_shadow(**place, payload=json.dumps({"state": {"reported": reported}}).encode())
         (effective,) = greengrass.list_effective_deployments(coreDeviceThingName="drone-1")["effectiveDeployments"]
         assert (effective["coreDeviceExecutionStatus"], effective["reason"]) == ("COMPLETED", "SUCCESSFUL")

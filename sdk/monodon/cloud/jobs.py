@@ -23,6 +23,7 @@ __all__ = ["Job", "JobExecution", "Jobs"]
 logger = logging.getLogger(__name__)
 
 _MAX_DETAIL_CHARACTERS = 1024
+_MAX_STEP_MINUTES = 7 * 24 * 60
 
 
 class Jobs(JobControl):
@@ -94,7 +95,7 @@ class Jobs(JobControl):
 
     def _update(self, execution: JobExecution, body: Mapping[str, Json], now: float) -> JobExecution:
         status, expected = body.get("status"), body.get("expectedVersion")
-        if status not in ExecutionStatus.__members__:
+        if not isinstance(status, str) or status not in ExecutionStatus.__members__:
             raise Rejected("InvalidRequest", f"{status!r} is not a status of a job execution")
         if expected is not None and str(expected) != str(execution.version):
             text = f"expected version {expected}, the execution has {execution.version}"
@@ -182,6 +183,7 @@ def _details(body: Mapping[str, Json]) -> Mapping[str, str] | None:
 
 def _step_minutes(body: Mapping[str, Json]) -> int | None:
     minutes = body.get("stepTimeoutInMinutes")
-    if minutes is not None and (not isinstance(minutes, int) or isinstance(minutes, bool) or minutes < -1):
-        raise Rejected("InvalidRequest", "stepTimeoutInMinutes is a number of minutes, or -1")
-    return minutes
+    if minutes is None or (type(minutes) is int and (minutes == -1 or 1 <= minutes <= _MAX_STEP_MINUTES)):
+        return minutes
+    text = f"stepTimeoutInMinutes is 1 to {_MAX_STEP_MINUTES}, or -1 for none"
+    raise Rejected("InvalidRequest", text)

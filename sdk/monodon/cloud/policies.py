@@ -47,7 +47,7 @@ def read_policy(text: str) -> Policy:
         raise PolicyError(f"not JSON: {error}") from None
     if not isinstance(document, dict):
         raise PolicyError("not a JSON object")
-    if document.get("Version", "2012-10-17") not in {"2012-10-17", "2008-10-17"}:
+    if document.get("Version", "2012-10-17") not in ("2012-10-17", "2008-10-17"):
         raise PolicyError("Version must be 2012-10-17")
     statements = document.get("Statement")
     if isinstance(statements, dict):
@@ -78,7 +78,7 @@ def allowed(policies: Iterable[Policy], action: str, resource: str, variables: M
 
 
 def _statement(entry: Json) -> Statement:
-    if not isinstance(entry, dict) or entry.get("Effect") not in {"Allow", "Deny"}:
+    if not isinstance(entry, dict) or entry.get("Effect") not in ("Allow", "Deny"):
         raise PolicyError("a statement needs Effect: Allow or Deny")
     if ("Action" in entry) == ("NotAction" in entry):
         raise PolicyError("a statement needs either Action or NotAction")

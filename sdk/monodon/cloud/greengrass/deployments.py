@@ -27,6 +27,14 @@ NAMESPACE = "aws-gg-deployment"
 SHADOW = "AWSManagedGreengrassV2Deployment"
 _KIND = "DEPLOYMENT"
 _KEPT = ("deploymentName", "components", "iotJobConfiguration", "parentTargetArn")
+#: A deployment of a thing by what its device reports of it.
+_REPORTED = {
+    "IN_PROGRESS": "ACTIVE",
+    "SUCCEEDED": "COMPLETED",
+    "FAILED": "FAILED",
+    "REJECTED": "FAILED",
+    "CANCELED": "CANCELED",
+}
 #: Newest first: keys count down from here, in milliseconds.
 _END_OF_TIME = 10**14
 
@@ -176,16 +184,15 @@ class Deployments:
         """Keep what a device reports of its own deployment, by the deployment shadow."""
         arn, status = reported.get("fleetConfigurationArnForStatus"), reported.get("status")
         target = self._targets.get(self._registry.thing_arn(thing))
-        if target is None or not isinstance(arn, str) or not isinstance(status, str):
+        if target is None or not isinstance(arn, str) or not isinstance(status, str) or status not in _REPORTED:
             return
         record = self._table.get(target["latest"])
         if record is None or record["configuration_arn"] != arn:
             return
         details = reported.get("statusDetails")
         self._effective.thing_status(thing, target["latest"], status, details if isinstance(details, dict) else {})
-        ended = {"SUCCEEDED": "COMPLETED", "FAILED": "FAILED", "REJECTED": "FAILED", "CANCELED": "CANCELED"}.get(status)
-        if ended is not None and record["status"] == "ACTIVE":
-            record["status"] = ended
+        if record["status"] == "ACTIVE":
+            record["status"] = _REPORTED[status]
             self._table.put(target["latest"], record)
 
     # Making one
