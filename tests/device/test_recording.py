@@ -1,0 +1,84 @@
+"""Recordings: lines, and publishing them again with their pauses."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monodon.device.recording import Recorded, read_recording, replay
+from monodon.errors import StateError
+
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+_CONTENT = st.binary(max_size=8) | st.dictionaries(_TEXT, st.none() | st.booleans() | st.integers() | _TEXT, max_size=3)
+_RECORDED = st.builds(
+    Recorded,
+    time_s=st.integers(0, 2_000_000_000).map(float),
+    topic=_TEXT,
+    content=_CONTENT,
+    is_iot=st.booleans(),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(_RECORDED, max_size=5))
+def test_what_was_recorded_is_read_back(messages: list[Recorded]) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "r.jsonl"
+        path.write_text("".join(f"{each.line}\n" for each in messages), encoding="utf-8")
+        assert read_recording(path) == messages
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        '{"time": 1, "topic": "a"}',
+        '{"time": "x", "topic": "a", "message": {}}',
+        '{"time": 1, "topic": "a", "message": [1]}',
+        '{"time": 1, "topic": 5, "message": {}}',
+        '{"time": 1, "topic": "a", "binary": "?"}',
+    ],
+)
+def test_a_line_that_is_no_message_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text('{"time": 1, "topic": "a", "message": {}}\n\n' + line)
+    with pytest.raises(StateError, match=r"r\.jsonl:3: no recorded message"):
+        read_recording(path)
+
+
+class Sink:
+    """A device that notes what is published on it, and when."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, Any, float]] = []
+
+    async def publish(self, topic: str, message: Any) -> None:
+        self.sent.append((topic, message, asyncio.get_running_loop().time()))
+
+    async def publish_to_iot(self, topic: str, payload: Any) -> None:
+        await self.publish(f"iot:{topic}", payload)
+
+
+RECORDING = [
+    Recorded(time_s=1000.0, topic="a", content={"n": 1}),
+    Recorded(time_s=1000.2, topic="b", content=b"2", is_iot=True),
+    Recorded(time_s=999.0, topic="c", content={}),
+    Recorded(time_s=1000.4, topic="d", content={}),
+]
+
+
+@pytest.mark.parametrize(("speed", "least_s"), [(1.0, 0.4), (2.0, 0.2), (0.0, 0.0)])
+async def test_the_pauses_are_kept_at_the_speed_asked_for(speed: float, least_s: float) -> None:
+    sink: Any = Sink()
+    assert await replay(sink, RECORDING, speed=speed) == 4
+    assert [topic for topic, _, _ in sink.sent] == ["a", "iot:b", "c", "d"]
+    times = [at for _, _, at in sink.sent]
+    assert times[1] - times[0] >= 0.99 * least_s / 2
+    assert times[3] - times[0] >= 0.99 * least_s
+    assert times[3] - times[0] < least_s + 5
