@@ -1,8 +1,4 @@
-"""A device without its network: journal, store, supervisor and deployer over a folder that plays the cloud.
-
-Run as a program it is a nucleus-like process that can be told to kill itself at a named point:
-``device.py ROOT CLOUD [POINT NUMBER]``.
-"""
+"""A device without its network: journal, store, supervisor and deployer over a folder that plays the cloud."""
 
 import asyncio
 import base64
@@ -10,8 +6,6 @@ import hashlib
 import itertools
 import json
 import os
-import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -346,43 +340,3 @@ async def through_restarts(
             outcome = over.result().outcome
             assert outcome is not None
             return outcome, codes, one.states()
-
-
-async def main(root: Path, cloud: Cloud, kill_at: str, number: int) -> None:
-    """Carry out the deployment of ``job.json`` until it has been reported; then say how the device is."""
-    seen: dict[str, int] = {}
-    points: list[str] = []
-
-    def at(point: str) -> None:
-        points.append(point)
-        seen[point] = seen.get(point, 0) + 1
-        if point == kill_at and seen[point] == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    document = json.loads((cloud.folder / "job.json").read_text())
-    async with device(root, cloud, at=at) as one:
-        is_over = any(each["status"] in FINAL for each in cloud.reports())
-        if not is_over:
-            one.submit(document)
-        async with asyncio.timeout(DEADLINE_S):
-            if not is_over or one.state.open_deployment is not None:
-                await one.ended(document["deploymentId"])
-            await one.supervisor.wait_until(
-                lambda statuses: (
-                    set(statuses) == set(one.state.installed) and all(each.is_settled for each in statuses.values())
-                )
-            )
-        result = {
-            "installed": one.installed(),
-            "states": one.states(),
-            "configuration": {name: one.configuration(name) for name in one.installed()},
-            "roots": {target: dict(roots) for target, roots in one.state.targets().items()},
-            "open": one.state.open_deployment,
-            "points": points,
-        }
-    (root.parent / "result.json").write_text(json.dumps(result))
-
-
-if __name__ == "__main__":
-    at_point, times = (sys.argv[3], int(sys.argv[4])) if len(sys.argv) > 3 else ("", 0)
-    asyncio.run(main(Path(sys.argv[1]), Cloud(Path(sys.argv[2])), at_point, times))

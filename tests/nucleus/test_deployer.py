@@ -2,11 +2,6 @@
 
 import asyncio
 import io
-import json
-import os
-import shutil
-import signal
-import sys
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -304,67 +299,3 @@ async def test_a_local_deployment_that_was_cut_short_has_failed(tmp_path: Path, 
         progress = await again.ended("mine")
         assert progress.outcome.error_stack == ("DEPLOYMENT_FAILURE", "DEPLOYMENT_INTERRUPTED")
         assert again.installed() == {}
-
-
-async def run_program(tmp_path: Path, *arguments: str) -> int:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(PROGRAM), str(tmp_path / "root"), str(tmp_path / "cloud"), *arguments,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "sdk")},
-    )  # fmt: skip
-    async with asyncio.timeout(2 * bench.DEADLINE_S):
-        return await process.wait()
-
-
-OLD = {"installed": {"A": "1.0.0", "Gone": "1.0.0"}, "configuration": {"A": {"k": 1, "mine": 5}, "Gone": {}}}
-NEW = {"installed": {"A": "2.0.0", "B": "1.0.0"}, "configuration": {"A": {"k": 1, "mine": 6, "fresh": 2}, "B": {}}}
-
-
-async def prepared(tmp_path: Path, *, is_bad: bool = False) -> None:
-    """A device with a former set, and a job for a new one of three changing components."""
-    cloud = Cloud(tmp_path / "cloud")
-    cloud.publish("A", "1.0.0", running("one"), configuration={"k": 1}, artifacts={"f": b"one"})
-    cloud.publish("A", "2.0.0", running("two"), configuration={"k": 2, "fresh": 2}, artifacts={"f": b"two"})
-    cloud.publish("Gone", "1.0.0", running("gone"))
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("main.sh", "true")
-    startup = "exit 1" if is_bad else "sh {artifacts:decompressedPath}/b/main.sh"
-    cloud.publish("B", "1.0.0", {"Startup": startup}, artifacts={"b.zip": buffer.getvalue()}, unarchive="ZIP")
-    async with bench.device(tmp_path / "root", cloud) as one:
-        mine = {"version": "1.0.0", "configurationUpdate": {"merge": {"mine": 5}}}
-        assert (await one.deploy({"A": mine, "Gone": "1.0.0"})).has_succeeded
-        job = one.document({"A": {"version": "2.0.0", "configurationUpdate": {"merge": {"mine": 6}}}, "B": "1.0.0"})
-    (cloud.folder / "reports").unlink()
-    (cloud.folder / "job.json").write_text(json.dumps(job))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("is_bad", [False, True], ids=["good", "bad"])
-async def test_a_kill_at_any_named_point_leaves_the_old_or_the_new_set(tmp_path: Path, is_bad: bool) -> None:
-    """SIGKILL at each named point of a deployment; after a restart the device is wholly at one set, and says so."""
-    await prepared(tmp_path / "all", is_bad=is_bad)
-    shutil.copytree(tmp_path / "all", tmp_path / "before")
-    assert await run_program(tmp_path / "all") == 0
-    points = json.loads((tmp_path / "all/result.json").read_text())["points"]
-    distinct = [(point, points[: index + 1].count(point)) for index, point in enumerate(points)]
-    limit = asyncio.Semaphore(2)
-
-    async def killed(point: str, number: int) -> str:
-        folder = tmp_path / f"{number} {point}".replace(" ", "-")
-        async with limit:
-            shutil.copytree(tmp_path / "before", folder)
-            assert await run_program(folder, point, str(number)) == -signal.SIGKILL, (point, number)
-            assert await run_program(folder) == 0, (point, number)
-        result = json.loads((folder / "result.json").read_text())
-        wanted = OLD if is_bad else NEW
-        assert {key: result[key] for key in wanted} == wanted, (point, number)
-        assert set(result["states"].values()) == {"RUNNING"}, (point, number)
-        assert result["open"] is None
-        assert result["roots"] == {"thinggroup/drones": {"A": "1.0.0", "Gone": "1.0.0"} if is_bad else NEW["installed"]}
-        final = [each for each in Cloud(folder / "cloud").reports() if each["status"] != "IN_PROGRESS"]
-        assert {each["detailed"] for each in final} == {"FAILED_ROLLBACK_COMPLETE" if is_bad else "SUCCESSFUL"}
-        return point
-
-    async with asyncio.TaskGroup() as tasks:
-        done = [tasks.create_task(killed(point, number)) for point, number in dict.fromkeys(distinct)]
-    assert len(done) > 20
