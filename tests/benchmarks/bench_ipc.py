@@ -1,9 +1,14 @@
 """Local publishes over IPC: the nucleus's server against a null server that only acknowledges, in one run.
 
-Both are processes of their own. ``raw`` is a socket that writes ready-made frames, one at a time (``sequential``) or a
-window of 100 ahead (``pipelined``); ``sdk`` is awsiotsdk, unmodified. The server checks a policy and looks for
-subscribers; ``fan_out`` counts events that reach raw subscribers. Rates are per second; ``ratio`` is the server's
-rate over the null server's.
+Both are processes of their own and run throughout. Each figure is taken from them in turn, several times, and the best
+counts: whatever else the machine does can only make one worse. The null server does what no server of this protocol can
+leave out: it finds frames in what it reads, checks lengths and both checksums, and walks the headers for type and
+stream id; then it sends a frame made beforehand. It reads no JSON, and knows no component, policy or subscriber.
+
+``raw`` is a socket that writes ready-made frames, one at a time (``sequential``) or a window of 100 ahead
+(``pipelined``); ``sdk`` is awsiotsdk, unmodified. ``delivery`` and ``fan_out`` count events that reach raw subscribers.
+Rates are per second; ``ratio`` is the server's rate over the null server's. ``nucleus`` is ``monodon nucleus run`` in
+an empty folder: from its start to ready, and its memory at rest.
 """
 
 import asyncio
@@ -32,14 +37,19 @@ from monodon.ipc.eventstream import Header, HeaderType, encode
 
 WINDOW = 100
 TOPIC = "bench/topic"
+ROUNDS = 5
+SIZES = {"100B": (100, 20_000), "10kB": (10_000, 4_000), "100kB": (100_000, 1_000), "1MB": (1_000_000, 100)}
+MAX_FRAME_BYTES = 24 * 1024 * 1024
 _STREAM_ID = b"\x0a:stream-id\x04"
+_PRELUDE = struct.Struct(">III")
+_CRC = struct.Struct(">I")
 
 
 # the servers
 
 
 class Null(asyncio.Protocol):
-    """Acknowledges: finds a frame's type and stream id, and answers with a frame made beforehand."""
+    """Acknowledges every request of every connection."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -54,22 +64,43 @@ class Null(asyncio.Protocol):
         buffer += data
         out = []
         start = 0
-        while len(buffer) - start >= 12:
-            (total,) = struct.unpack_from(">I", buffer, start)
-            if len(buffer) - start < total:
-                break
-            at = buffer.find(_STREAM_ID, start) + len(_STREAM_ID)
-            out.append(self._answer(bytes(buffer[at : at + 4])))
-            start += total
+        with memoryview(buffer) as view:
+            while len(view) - start >= 12:
+                total, headers, crc = _PRELUDE.unpack_from(view, start)
+                if not 16 <= total <= MAX_FRAME_BYTES or headers > total - 16:
+                    raise ValueError(f"a frame of {total} bytes with {headers} of headers")
+                if zlib.crc32(view[start : start + 8]) != crc:
+                    raise ValueError("the checksum of a prelude")
+                if len(view) - start < total:
+                    break
+                end = start + total - 4
+                if zlib.crc32(view[start:end]) != _CRC.unpack_from(view, end)[0]:
+                    raise ValueError("the checksum of a message")
+                out.append(self._answer(_controls(bytes(view[start + 12 : start + 12 + headers]))))
+                start += total
         del buffer[:start]
         if out:
             self._transport.write(b"".join(out))  # type: ignore[attr-defined]
 
-    def _answer(self, stream_id: bytes) -> bytes:
-        if stream_id == b"\0\0\0\0":
+    def _answer(self, controls: dict[bytes, bytes]) -> bytes:
+        stream_id = controls[b":stream-id"]
+        if controls[b":message-type"] == b"\0\0\0\4":
             return self._accept
         head = self._reply.replace(_STREAM_ID + b"\0\0\0\0", _STREAM_ID + stream_id)
-        return head + struct.pack(">I", zlib.crc32(head))
+        return head + _CRC.pack(zlib.crc32(head))
+
+
+def _controls(block: bytes) -> dict[bytes, bytes]:
+    """Return the headers that are four bytes long or text, by name."""
+    found = {}
+    at = 0
+    while at < len(block):
+        name = block[at + 1 : at + 1 + block[at]]
+        at += 1 + len(name)
+        size = 4 if block[at] == HeaderType.INT32 else 2 + int.from_bytes(block[at + 1 : at + 3], "big")
+        found[name] = block[at + 1 : at + 1 + size]
+        at += 1 + size
+    return found
 
 
 async def _serve_null(path: Path) -> None:
@@ -270,42 +301,90 @@ def _sdk(path: Path, count: int) -> dict[str, float]:
     return {"sequential": round(sequential), "pipelined": round(pipelined)}
 
 
-def _measure(path: Path, pid: int) -> dict[str, Any]:
-    _pipelined(path, _publish, 100, 2_000)
-    before = _cpu_s(pid)
-    pipelined = _pipelined(path, _publish, 100, 20_000)
-    cpu_us = round((_cpu_s(pid) - before) / 20_000 * 1e6, 1)
+Figure = dict[str, Any]
+
+
+def _measure_sized(size: int, count: int) -> Callable[[Path, int], Figure]:
+    def measure(path: Path, pid: int) -> Figure:
+        before = _cpu_s(pid)
+        rate = _pipelined(path, _publish, size, count)
+        return {"rate": rate, "server_cpu_us": round((_cpu_s(pid) - before) / count * 1e6, 1)}
+
+    return measure
+
+
+#: What both servers do.
+_BOTH: dict[str, Callable[[Path, int], Figure]] = {
+    "raw_sequential_100B": lambda path, pid: _sequential(path, _publish, 100, 3_000),
+    **{f"raw_pipelined_{name}": _measure_sized(size, count) for name, (size, count) in SIZES.items()},
+    "sdk_100B": lambda path, pid: _sdk(path, 2_000),
+}
+#: What the null server has no answer to.
+_REAL: dict[str, Callable[[Path], Figure]] = {
+    "get_configuration": lambda path: {"rate": _pipelined(path, _get, 0, 10_000)},
+    "delivery": lambda path: {name: _fan_out(path, 1, size, count // 5) for name, (size, count) in SIZES.items()},
+    "fan_out_100B": lambda path: {str(count): _fan_out(path, count, 100, 2_000 // count) for count in (1, 10, 100)},
+    "fan_out_100kB": lambda path: {str(count): _fan_out(path, count, 100_000, 200 // count) for count in (1, 10, 100)},
+}
+
+
+def _nucleus() -> dict[str, float]:
+    """A nucleus without a cloud: from its start to ready beside an idle interpreter's, and its memory at rest."""
+    with tempfile.TemporaryDirectory(prefix="mn") as folder:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        interpreter_s = time.perf_counter() - start
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "monodon", "nucleus", "run", "--root", f"{folder}/root"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            ready_s = time.perf_counter() - start
+            time.sleep(1)  # to rest
+            status = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            rss_kib = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+            process.terminate()
     return {
-        "raw_sequential_100B": _sequential(path, _publish, 100, 3_000),
-        "raw_pipelined_100B": pipelined,
-        "server_cpu_us_a_publish": cpu_us,
-        "raw_pipelined_10kB": _pipelined(path, _publish, 10_000, 4_000),
-        "raw_pipelined_100kB": _pipelined(path, _publish, 100_000, 1_000),
-        "raw_pipelined_1MB": _pipelined(path, _publish, 1_000_000, 100),
-        "sdk_100B": _sdk(path, 2_000),
+        "start_to_ready_s": round(ready_s, 3),
+        "interpreter_s": round(interpreter_s, 3),
+        "rss_mb": round(rss_kib * 1024 / 1e6, 1),
     }
+
+
+def _best(rounds: list[Figure]) -> Figure:
+    """The best of each part: the least of what is a cost, the most of what is a rate."""
+    costs = ("_us", "_s", "_mb")
+    return {key: (min if key.endswith(costs) else max)(each[key] for each in rounds) for key in rounds[0]}
 
 
 def main() -> dict[str, Any]:
     """Return the figures of both servers, and the ratios that count."""
-    with _running("null") as (path, pid):
-        null = _measure(path, pid)
-    with _running("real") as (path, pid):
-        real = _measure(path, pid)
-        real["raw_pipelined_get_configuration"] = _pipelined(path, _get, 0, 10_000)
-        real["fan_out_100B"] = {str(count): _fan_out(path, count, 100, 2_000 // count) for count in (1, 10, 100)}
-        real["fan_out_100kB"] = {str(count): _fan_out(path, count, 100_000, 200 // count) for count in (1, 10)}
-    return {"server": real, "null": null, "ratio": _ratios(real, null)}
+    with _running("null") as (null_path, null_pid), _running("real") as (path, pid):
+        null: dict[str, Figure] = {}
+        real: dict[str, Figure] = {}
+        for name, both in _BOTH.items():
+            rounds = [(both(null_path, null_pid), both(path, pid)) for _ in range(ROUNDS)]
+            null[name], real[name] = (_best([each[side] for each in rounds]) for side in (0, 1))
+        for name, alone in _REAL.items():
+            real[name] = _best([alone(path) for _ in range(ROUNDS)])
+    return {
+        "server": real,
+        "null": null,
+        "ratio": _ratios(real, null),
+        "nucleus": _best([_nucleus() for _ in range(ROUNDS)]),
+    }
 
 
-def _ratios(real: dict[str, Any], null: dict[str, Any]) -> dict[str, float]:
-    found = {}
-    for name, value in null.items():
-        if isinstance(value, dict):
-            for part in {"rate", "sequential", "pipelined"} & value.keys():
-                found[f"{name}.{part}"] = round(real[name][part] / value[part], 2)
-        elif name.startswith("raw"):
-            found[name] = round(real[name] / value, 2)
+def _ratios(real: dict[str, Figure], null: dict[str, Figure]) -> dict[str, float]:
+    found = {
+        f"{name}.{part}": round(real[name][part] / rate, 2)
+        for name, figure in null.items()
+        for part, rate in figure.items()
+        if not part.endswith("_us")
+    }
+    for name, side in (("server", real), ("null", null)):
+        spread = side["raw_sequential_100B"]
+        found[f"{name}.p99_over_p50"] = round(spread["p99_us"] / spread["p50_us"], 1)
     return found
 
 

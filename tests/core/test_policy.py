@@ -173,10 +173,13 @@ def test_nothing_allows_nothing(value: Json) -> None:
         {"x": 1} | policies("a") | {MQTT_PROXY: []},
         policies("a") | {MQTT_PROXY: {"p": []}},
         policies("a") | {MQTT_PROXY: {"p": {"operations": "*", "resources": ["b"]}}},
+        policies("a") | {MQTT_PROXY: {"p": {"operations": ["*"], "resources": "b"}}},
         policies("a") | {MQTT_PROXY: {"p": {"operations": ["*"], "resources": [["b"]]}}},
+        policies("a") | {MQTT_PROXY: {"p": {"operations": ["*"], "resources": ["b"], "principals": ["c"]}}},
     ],
 )
 def test_an_unparsable_access_control_drops_all_policies(broken: Json) -> None:
+    """Also a text where a list belongs, and a field that a policy has not: so does AuthorizationPolicyParser.java."""
     control = AccessControl.read(broken)
     assert not control.allows(PUBSUB, PUBLISH, "a")
     assert "all policies are ignored" in control.problems[0]

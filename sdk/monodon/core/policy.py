@@ -27,6 +27,7 @@ CLIENT_DEVICES: Final = "aws.greengrass.clientdevices.Auth"
 STREAM_MANAGER: Final = "aws.greengrass.StreamManager"
 
 _PREFIX: Final = "aws.greengrass#"
+_FIELDS: Final = {"policydescription", "operations", "resources"}
 _ANY: Final = "*"
 
 #: Every service that asks for a policy, and the operations it covers.
@@ -133,11 +134,12 @@ class _Grant:
     def allows(self, operation: str, resource: str) -> bool:
         if operation not in self.operations and _ANY not in self.operations:
             return False
-        return (
-            self.is_everything
-            or resource in self.literals
-            or any(pattern.fullmatch(resource) for pattern in self.patterns)
-        )
+        if self.is_everything or resource in self.literals:
+            return True
+        for pattern in self.patterns:
+            if pattern.fullmatch(resource):
+                return True
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,10 @@ class AccessControl:
 
     def allows(self, service: str, operation: str, resource: str) -> bool:
         """Return whether ``operation`` (with its ``aws.greengrass#``) is allowed on ``resource``, matched whole."""
-        return any(grant.allows(operation, resource) for grant in self.grants.get(service, ()))
+        for grant in self.grants.get(service, ()):
+            if grant.allows(operation, resource):
+                return True
+        return False
 
 
 class _PolicyError(ValueError):
@@ -202,6 +207,8 @@ def _texts(value: Json, where: str) -> tuple[str, ...]:
 
 def _read_policy(policy: Json, service: str, where: str, problems: list[str]) -> _Grant | None:
     fields = {str(name).lower(): value for name, value in _mapping(policy, where).items()}
+    for name in fields.keys() - _FIELDS:
+        raise _PolicyError(f"{where} has {name}, which is none of policyDescription, operations and resources")
     operations = _texts(fields.get("operations"), f"{where}/operations")
     resources = _texts(fields.get("resources"), f"{where}/resources")
     if not operations:

@@ -22,6 +22,8 @@ T = TypeVar("T", bound=Hashable)
 #: The most slashes and characters in a topic of AWS IoT Core, and bytes in a payload.
 MAX_IOT_SLASHES = 7
 MAX_IOT_CHARACTERS = 256
+#: Topics whose subscribers are remembered between changes; components publish on a few, again and again.
+_KNOWN_TOPICS = 1000
 MAX_IOT_PAYLOAD_BYTES = 128 * 1024
 
 _MAX_MQTT_TOPIC_BYTES = 65_535
@@ -167,6 +169,7 @@ class Subscriptions(Generic[T]):
         self._matching = matching
         self._root: _Node[T] = _Node()
         self._count = 0
+        self._known: dict[str, tuple[T, ...]] = {}  # by topic, since the last change
 
     def __len__(self) -> int:
         """The number of (filter, subscriber) pairs."""
@@ -179,6 +182,7 @@ class Subscriptions(Generic[T]):
 
     def add(self, topic_filter: str, subscriber: T) -> None:
         """Let ``subscriber`` receive what ``topic_filter`` covers."""
+        self._known.clear()
         node = self._root
         for level in _filter_levels(topic_filter, self._matching):
             child = node.below.get(level)
@@ -191,6 +195,7 @@ class Subscriptions(Generic[T]):
 
     def remove(self, topic_filter: str, subscriber: T) -> bool:
         """Undo :meth:`add`; return whether there was something to undo."""
+        self._known.clear()
         path: list[tuple[_Node[T], str]] = []
         node = self._root
         for level in _filter_levels(topic_filter, self._matching):
@@ -210,8 +215,16 @@ class Subscriptions(Generic[T]):
             del parent.below[level]
         return True
 
-    def matching(self, topic: str) -> list[T]:
+    def matching(self, topic: str) -> tuple[T, ...]:
         """Return the subscribers of every filter that covers ``topic``."""
+        known = self._known.get(topic)
+        if known is None:
+            if len(self._known) >= _KNOWN_TOPICS:
+                self._known.clear()
+            known = self._known[topic] = tuple(self._find(topic))
+        return known
+
+    def _find(self, topic: str) -> list[T]:
         is_iot = self._matching is Matching.IOT
         levels = _topic_levels(topic, self._matching)
         found: list[T] = []

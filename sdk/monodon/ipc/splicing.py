@@ -15,6 +15,7 @@ from monodon.ipc.serialisation import Shape, read_json, read_shape
 from monodon.ipc.shapes import PublishToTopicRequest
 
 _SPACE = rb"[ \t\n\r]*"
+_SPACES: Final = (b" ", b"\t", b"\n", b"\r")
 
 
 def _spaced(*tokens: bytes) -> bytes:
@@ -25,6 +26,7 @@ _HEAD: Final = re.compile(
     _spaced(b"", rb"\{", b'"topic"', b":", rb'("(?:[^"\\\x00-\x1f]|\\.)*")', b",", b'"publishMessage"', b":", rb"\{")
     + _spaced(b"", b'"(jsonMessage|binaryMessage)"', b":", rb"\{", b'"message"', b":", b"")
 )
+_SHORT_TAIL: Final = b"}}}"
 _TAIL: Final = re.compile(_spaced(b"", rb"\}", rb"\}", rb"\}", rb"\Z"))
 _TAIL_BYTES: Final = 64
 _BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -68,20 +70,29 @@ def read_publish(body: bytes) -> PublishToTopicRequest | SplicedPublish:
 
 def _splice(body: bytes) -> SplicedPublish | None:
     head = _HEAD.match(body)
-    tail = head and _TAIL.search(body, max(head.end(), len(body) - _TAIL_BYTES))
-    if not head or not tail:
+    if not head:
         return None
-    message = body[head.end() : tail.start()]
+    start, end = head.end(), _message_end(body, head.end())
+    message = body[start:end]
+    topic_json, member = head.groups()
     try:
-        topic = json.loads(head[1].decode())
-        if head[2] == b"binaryMessage":
+        topic = json.loads(topic_json) if b"\\" in topic_json else topic_json[1:-1].decode()
+        if member == b"binaryMessage":
             if _is_base64_text(message):
-                return SplicedPublish(topic=topic, topic_json=head[1], member="binaryMessage", message_json=message)
+                return SplicedPublish(topic=topic, topic_json=topic_json, member="binaryMessage", message_json=message)
         elif _is_object_text(message):
-            return SplicedPublish(topic=topic, topic_json=head[1], member="jsonMessage", message_json=message)
+            return SplicedPublish(topic=topic, topic_json=topic_json, member="jsonMessage", message_json=message)
     except (ValueError, InvalidArgumentsError):
         pass  # read the usual way, which says what is wrong
     return None
+
+
+def _message_end(body: bytes, start: int) -> int:
+    """Return where the message ends: before the three brackets that close the body; ``start`` if they don't."""
+    if body.endswith(_SHORT_TAIL) and body[-4:-3] not in _SPACES:
+        return len(body) - len(_SHORT_TAIL)
+    tail = _TAIL.search(body, max(start, len(body) - _TAIL_BYTES))
+    return tail.start() if tail else start
 
 
 def _is_base64_text(text: bytes) -> bool:
