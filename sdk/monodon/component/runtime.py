@@ -153,9 +153,11 @@ class _Stop:
 
 @asynccontextmanager
 async def under_nucleus(
-    main: Callable[[Component[S]], Awaitable[None]], settings: type[S], environ: Mapping[str, str]
+    main: Callable[..., Any], settings: type[S], environ: Mapping[str, str], *, work: Path | None = None
 ) -> AsyncIterator[Component[S]]:
     """Connect to the nucleus that the environment names, and give the component its settings.
+
+    ``work`` is its own folder: the current one, as a nucleus starts it, unless given.
 
     Raises:
         IpcError: a variable is missing, or the nucleus does not answer or refuses.
@@ -177,7 +179,7 @@ async def under_nucleus(
             name=name or Path.cwd().name,
             thing_name=environ.get("AWS_IOT_THING_NAME", ""),
             artifacts=folder_of(main),
-            work=Path.cwd(),
+            work=work or Path.cwd(),
         )
         await link.watch_configuration(component.apply, component.refusal)
         try:
