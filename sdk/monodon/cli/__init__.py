@@ -51,6 +51,8 @@ class Nouns(click.Group):
 @click.version_option(__version__, prog_name="monodon")
 def monodon() -> None:
     """Greengrass components from a laptop to a fleet."""
+    if os.environ.get("NO_COLOR"):
+        click.get_current_context().color = False
 
 
 def main() -> None:

@@ -1,11 +1,12 @@
 """``monodon dev``: try things on this machine as a device would have them."""
 
-import json
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
+from monodon.cli.mappings import read_mapping
+from monodon.cli.root import DEVICES
 from monodon.errors import ConfigurationError
 
 
@@ -31,30 +32,55 @@ def exec_(name: str, access_control: str | None, config: str, thing: str, argume
     """
     from monodon.dev.execute import allow_everything, execute
 
-    configuration = _read_mapping("--config", config)
+    configuration = read_mapping("--config", config)
     if access_control not in (None, "all"):
-        block = _read_mapping("--access-control", str(access_control))
+        block = read_mapping("--access-control", str(access_control))
         configuration["accessControl"] = block.get("accessControl", block)
     elif access_control == "all" or "accessControl" not in configuration:
         configuration["accessControl"] = allow_everything()
     raise SystemExit(execute(arguments, name=name, configuration=configuration, thing=thing))
 
 
-def _read_mapping(option: str, text: str) -> dict[str, Any]:
-    """Return the JSON object that ``text`` is, or that the JSON or YAML file it names holds."""
-    try:
-        if text.lstrip().startswith("{"):
-            value = json.loads(text)
-        else:
-            import yaml
+@command.command()
+@click.argument("folders", metavar="FOLDER...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--watch", is_flag=True, help="Deploy what a saved file touches, and nothing else.")
+@click.option(
+    "--config", metavar="JSON|FILE", help='Configuration by component: {"com.example.Hello": {"whom": "you"}}'
+)
+@click.option("--thing", default="dev", show_default=True, help="The thing name of the device.")
+@click.option("--root", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+              help="The device's folder.  [default: .monodon/devices/THING]")  # fmt: skip
+@click.option("--keep-root", is_flag=True, help="Go on with the folder of the run before, and leave it at the end.")
+@click.option("--cache", type=click.Path(path_type=Path, file_okay=False), default=Path(".monodon/cache"),
+              show_default=True, help="Where artifacts are built.")  # fmt: skip
+def run(
+    folders: tuple[Path, ...],
+    watch: bool,
+    config: str | None,
+    thing: str,
+    root: Path | None,
+    keep_root: bool,
+    cache: Path,
+) -> None:
+    """Build the components of those FOLDERs and run them here, until Ctrl-C, as a device without a cloud would.
 
-            value = yaml.safe_load(Path(text).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{option} {text}: {error.strerror}", hint="give a JSON object or a file") from error
-    except ValueError as error:
-        raise ConfigurationError(f"{option} {text}: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{option} {text}: {' '.join(str(error).split())}") from error
-    if not isinstance(value, dict):
-        raise ConfigurationError(f"{option} {text}: not an object")
-    return value
+    Components that they depend on are taken along from the folders beside them. `python3` is the interpreter that runs
+    this. From another terminal, `monodon component`, `logs`, `topic` and the others find the device by themselves.
+    """
+    from monodon.cli.news import Printer
+    from monodon.dev.run import Order
+    from monodon.dev.run import run as run_order
+
+    configuration = {} if config is None else read_mapping("--config", config)
+    if wrong := [name for name, values in configuration.items() if not isinstance(values, dict)]:
+        raise ConfigurationError(f"--config: {wrong[0]} needs an object", hint='{"com.example.Hello": {"whom": "you"}}')
+    order = Order(
+        folders=folders,
+        root=root or DEVICES / thing,
+        cache=cache,
+        thing=thing,
+        configuration=configuration,
+        watches=watch,
+        keeps_root=keep_root,
+    )
+    run_order(order, Printer())

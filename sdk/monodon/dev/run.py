@@ -1,0 +1,393 @@
+"""``dev run``: the components of some folders on a nucleus of their own, in the foreground; saved files take effect.
+
+Nothing is published and no cloud is needed: each change is a local deployment of what it touches, with recipes and
+artifacts in folders of AWS's layout. The nucleus runs in this process; what it does and what the components print is
+told as `News`.
+"""
+
+import asyncio
+import os
+import platform
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from monodon.core.deployment import Status, read_local
+from monodon.core.json import Json
+from monodon.core.lifecycle import State
+from monodon.core.names import ComponentName, ThingName
+from monodon.core.origins import Setter
+from monodon.core.pointers import MISSING
+from monodon.core.recipe.platform import platform_of
+from monodon.dev.staging import Project, Staged, discover, stage
+from monodon.dev.watching import Watch
+from monodon.errors import ConfigurationError, DeploymentError, MonodonError, StateError
+from monodon.nucleus.deployer import Progress
+from monodon.nucleus.explanation import explained
+from monodon.nucleus.log_reader import STARTED, STDERR, STDOUT, LogReader, parse_record
+from monodon.nucleus.logs import NUCLEUS_LOG
+from monodon.nucleus.nucleus import LOGS_FOLDER, Nucleus, running
+from monodon.nucleus.root import claimed
+from monodon.nucleus.side_by_side import first
+
+#: Names a root folder that this module has made, and may remove: all others are somebody else's.
+MARK = ".monodon-dev-run"
+NUCLEUS = "nucleus"
+#: How often logs and folders are looked at, and a deployment's end is.
+LOOK_S, WATCH_S, FOLLOW_S = 0.1, 0.3, 0.05
+#: How long a deployment may be silent before it is said who is awaited.
+REMIND_S = 10.0
+_SHOWN = (State.RUNNING, State.FINISHED, State.ERRORED, State.BROKEN, State.UNINSTALLED)
+_FINAL = (Status.SUCCEEDED, Status.FAILED, Status.REJECTED, Status.CANCELED)
+
+
+class Kind(StrEnum):
+    """What a piece of news is: a component's own words, a state it came to, what is being done, what went wrong."""
+
+    SAID = "said"
+    STATE = "state"
+    NOTE = "note"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """One line or more of what happens; ``who`` is a component or `NUCLEUS`. ``is_error``: said on stderr."""
+
+    who: str
+    kind: Kind
+    text: str
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What to run, and where.
+
+    Args:
+        root: the device's folder; made anew unless ``keeps_root``, and then removed at the end.
+        configuration: values merged into the configuration of components, by their names.
+        watches: deploy what saved files touch.
+        cache: where artifacts are built.
+    """
+
+    folders: tuple[Path, ...]
+    root: Path
+    cache: Path
+    thing: str = "dev"
+    configuration: Mapping[str, Mapping[str, Json]] = field(default_factory=dict)
+    watches: bool = False
+    keeps_root: bool = False
+
+
+def run(order: Order, tell: Callable[[News], None]) -> None:
+    """Run until SIGINT or SIGTERM; everything has been stopped when this returns.
+
+    Raises:
+        MonodonError: the nucleus cannot start, or (without ``watches``) the components cannot be deployed.
+    """
+    ThingName.parse(order.thing)
+    try:
+        asyncio.run(_run(order, tell))
+    except ExceptionGroup as errors:
+        raise first(errors) from errors
+
+
+async def _run(order: Order, tell: Callable[[News], None]) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with _root(order) as root, ExitStack() as stack:
+        logs = _Logs(root / LOGS_FOLDER, tell)
+        stack.callback(logs.close)
+        tell(News(who=NUCLEUS, kind=Kind.NOTE, text=f"starts in {root}"))
+        async with running(root, thing=order.thing, environment=_environment()) as nucleus:
+            session = _Session(order, nucleus, logs, tell)
+            async with session.showing():
+                await _first_of(session.work(), stop.wait())
+            tell(News(who=NUCLEUS, kind=Kind.NOTE, text="stops the components"))
+        logs.show(())
+
+
+async def _first_of(*works: Coroutine[Any, Any, object]) -> None:
+    """Wait for the end of one of them, cancel the others, and raise what one raised."""
+    async with asyncio.TaskGroup() as tasks:
+        running = {tasks.create_task(work) for work in works}
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for task in running:
+            task.cancel()
+
+
+@contextmanager
+def _root(order: Order) -> Iterator[Path]:
+    """The root folder, which only this module's own marked folders may be.
+
+    Raises:
+        StateError: the folder is somebody else's, or in use.
+    """
+    root = order.root.resolve()
+    if root.exists() and any(root.iterdir()) and not (root / MARK).exists():
+        raise StateError(
+            f"{root} was not made by `dev run`, so it is not touched", hint="give another --root, or another --thing"
+        )
+    if root.exists():
+        with claimed(root):
+            if not order.keeps_root:
+                shutil.rmtree(root)
+    root.mkdir(parents=True, exist_ok=True)
+    (root / MARK).touch()
+    try:
+        yield root
+    finally:
+        if not order.keeps_root:
+            shutil.rmtree(root, ignore_errors=True)
+            with suppress(OSError):  # another device lies beside it
+                root.parent.rmdir()
+
+
+def _environment() -> dict[str, str]:
+    """What components inherit: all of ours, and as ``python3`` the interpreter that runs us."""
+    interpreter = Path(sys.executable).parent
+    return {**os.environ, "PATH": f"{interpreter}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+
+
+class _Logs:
+    """What components print, from their log files; the nucleus's own warnings beside it."""
+
+    def __init__(self, folder: Path, tell: Callable[[News], None]) -> None:
+        self._folder, self._tell = folder, tell
+        self._readers = {path.stem: LogReader(folder, path.stem, from_end=True) for path in folder.glob("*.log")}
+
+    def show(self, names: Collection[str]) -> None:
+        """Tell what is new, in the logs of ``names`` too."""
+        for name in (NUCLEUS_LOG, *names):
+            if name not in self._readers:
+                self._readers[name] = LogReader(self._folder, name)
+        for name, reader in self._readers.items():
+            for text in reader.read():
+                self._show(name, text)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for reader in self._readers.values():
+            reader.close()
+
+    def _show(self, name: str, text: str) -> None:
+        record = parse_record(text)
+        entry = record.entry
+        if entry.event in (STDOUT, STDERR):
+            self._tell(News(who=name, kind=Kind.SAID, text=entry.message, is_error=entry.event == STDERR))
+        elif entry.event == STARTED or entry.level not in ("WARN", "ERROR"):
+            return
+        elif name != NUCLEUS_LOG:
+            self._tell(News(who=name, kind=Kind.PROBLEM, text=record.said))
+        elif entry.logger != "monodon.nucleus.supervisor":  # states are told by themselves
+            self._tell(News(who=NUCLEUS, kind=Kind.PROBLEM, text=record.said))
+
+
+class _Session:
+    """Deploying to one running nucleus what stands in the folders, now and after every save."""
+
+    def __init__(self, order: Order, nucleus: Nucleus, logs: _Logs, tell: Callable[[News], None]) -> None:
+        self._order, self._nucleus, self._logs, self._tell = order, nucleus, logs, tell
+        self._projects: dict[ComponentName, Project] = {}
+        #: What was deployed last of each component, whether it then ran or broke.
+        self._deployed: dict[ComponentName, Staged] = {}
+        self._configured: set[ComponentName] = set()
+
+    @asynccontextmanager
+    async def showing(self) -> AsyncIterator[None]:
+        """Tell what the components print and which states they come to, for as long as the block lasts."""
+        async with asyncio.TaskGroup() as tasks:
+            both = [tasks.create_task(self._show_logs()), tasks.create_task(self._show_states())]
+            try:
+                yield
+            finally:
+                for task in both:
+                    task.cancel()
+
+    async def work(self) -> None:
+        """Deploy everything, then what is saved; comes to no end by itself.
+
+        Raises:
+            MonodonError: the first deployment failed, and nobody watches for a better one.
+        """
+        watch = Watch(self._order.folders)
+        try:
+            self._projects = discover(self._order.folders)
+            self._check_configuration()
+            watch = Watch(self._watched())
+            await self._deploy(tuple(self._projects), ())
+        except MonodonError as error:
+            if not self._order.watches:
+                raise
+            self._complain(error)
+        if not self._order.watches:
+            await asyncio.Event().wait()
+        self._note("watches for saved files")
+        while True:
+            saved = await self._saved(watch)
+            try:
+                watch = await self._take(saved, watch)
+            except MonodonError as error:
+                self._complain(error)
+
+    def _check_configuration(self) -> None:
+        unknown = sorted(set(self._order.configuration) - set(self._projects))
+        if unknown:
+            known = ", ".join(self._projects)
+            raise ConfigurationError(f"--config: {unknown[0]} is not among the components", hint=f"there are {known}")
+
+    # Watching
+
+    def _watched(self) -> tuple[Path, ...]:
+        inside = tuple(folder for project in self._projects.values() for folder in project.folders)
+        return tuple(dict.fromkeys((*(folder.resolve() for folder in self._order.folders), *inside)))
+
+    async def _saved(self, watch: Watch) -> tuple[Path, ...]:
+        """Wait until something was saved, and then until nothing more is."""
+        saved: set[Path] = set()
+        while True:
+            await asyncio.sleep(WATCH_S)
+            more = await asyncio.to_thread(watch.saved)
+            if saved and not more:
+                return tuple(sorted(saved))
+            saved.update(more)
+
+    async def _take(self, saved: Collection[Path], watch: Watch) -> Watch:
+        """Deploy what saved files touch; return the watch to go on with."""
+        names = ", ".join(sorted({path.name for path in saved}))
+        before = self._projects
+        self._projects = await asyncio.to_thread(discover, self._order.folders)
+        gone = tuple(name for name in before if name not in self._projects)
+        touched = tuple(name for name in self._projects if name not in self._deployed or self._touches(name, saved))
+        self._note(f"{names} saved")
+        await self._deploy(touched, gone)
+        return watch if self._projects.keys() == before.keys() else Watch(self._watched())
+
+    def _touches(self, name: ComponentName, saved: Collection[Path]) -> bool:
+        """Whether a saved file is of this component; one that is of none may be of any."""
+        own = self._projects[name].folders
+        every = [folder for project in self._projects.values() for folder in project.folders]
+        return any(
+            any(path.is_relative_to(folder) for folder in own)
+            or not any(path.is_relative_to(folder) for folder in every)
+            for path in saved
+        )
+
+    # Deploying
+
+    async def _deploy(self, names: Collection[ComponentName], gone: Collection[ComponentName]) -> None:
+        """Build and deploy those of ``names`` that are not as they run, and remove those that are gone."""
+        with tempfile.TemporaryDirectory(prefix="monodon-") as folder:
+            staged = await asyncio.to_thread(self._stage, names, Path(folder))
+            if not staged and not gone:
+                self._note("nothing that runs has changed")
+                return
+            progress = await self._ended(self._submit(staged, gone, Path(folder)))
+        outcome = progress.outcome
+        if outcome is not None and (progress.status is Status.SUCCEEDED or "NO_STATE" not in str(outcome.detailed)):
+            self._deployed |= staged
+            self._configured |= staged.keys()
+            self._deployed = {name: one for name, one in self._deployed.items() if name not in gone}
+        if progress.status is not Status.SUCCEEDED:
+            cause = "" if outcome is None or outcome.cause is None else f": {outcome.cause}"
+            raise DeploymentError(f"the deployment is {progress.status}{cause}")
+        self._note(f"deployed {', '.join([*staged, *(f'{name} (removed)' for name in gone)])}")
+
+    def _stage(self, names: Collection[ComponentName], folder: Path) -> dict[ComponentName, Staged]:
+        """Build into ``folder``; what is as it runs is taken out again."""
+        changed = {}
+        attributes = platform_of(platform.system(), platform.machine())
+        for name in names:
+            part = folder / name
+            staged = stage(self._projects[name], part, platform=attributes, cache=self._order.cache)
+            before = self._deployed.get(name)
+            if words := staged.differences(before):
+                changed[name] = staged
+                if before is not None:
+                    self._note("; ".join(words), who=name)
+                shutil.copytree(part, folder / "all", dirs_exist_ok=True, copy_function=os.link)
+        return changed
+
+    def _submit(self, staged: Mapping[ComponentName, Staged], gone: Collection[ComponentName], folder: Path) -> str:
+        recipes, artifacts = folder / "all" / "recipes", folder / "all" / "artifacts"
+        request: dict[str, Json] = {
+            "rootComponentVersionsToAdd": {name: one.version for name, one in staged.items()},
+            "rootComponentsToRemove": list(gone),
+            "componentToConfiguration": {name: update for name in staged if (update := self._update(name))},
+            "recipeDirectoryPath": str(recipes) if recipes.is_dir() else None,
+            "artifactsDirectoryPath": str(artifacts) if artifacts.is_dir() else None,
+        }
+        key = str(uuid.uuid4())
+        now_ms = time.time_ns() // 1_000_000
+        self._nucleus.deployer.submit(read_local(request, deployment_id=key, timestamp_ms=now_ms))
+        return key
+
+    def _update(self, name: ComponentName) -> dict[str, Json]:
+        """What is configured for a component at its first deployment; later, defaults that were edited are renewed.
+
+        AWS keeps the former defaults (C1), which helps nobody who is just writing them.
+        """
+        update: dict[str, Json] = {}
+        if name in self._order.configuration and name not in self._configured:
+            update["MERGE"] = dict(self._order.configuration[name])
+        installed = self._nucleus.state.installed.get(name)
+        if installed is None:
+            return update
+        for key in explained(installed.configuration, installed.origins, self._projects[name].recipe.configuration):
+            is_ours = key.origin is not None and key.origin.setter is Setter.DEFAULT
+            if is_ours and not key.is_default and not any(part.isdecimal() for part in key.pointer.split("/")):
+                update.setdefault("RESET", []).append(key.pointer)
+                now = "is gone" if key.default is MISSING else f"is now {key.default!r}"
+                self._note(f"the default of {key.pointer} {now}", who=name)
+        return update
+
+    async def _ended(self, key: str) -> Progress:
+        """Wait for a deployment's end; say now and then who is awaited."""
+        told_s = time.monotonic()
+        while True:
+            progress = self._nucleus.deployer.progress(key)
+            if progress is not None and progress.status in _FINAL:
+                return progress
+            if time.monotonic() - told_s > REMIND_S:
+                told_s = time.monotonic()
+                states = {name: one.state for name, one in self._nucleus.supervisor.statuses().items()}
+                awaited = [f"{name} ({state})" for name, state in states.items() if state not in _SHOWN[:2]]
+                self._note(f"waits for {', '.join(awaited) or 'the nucleus'}")
+            await asyncio.sleep(FOLLOW_S)
+
+    # Telling
+
+    def _note(self, text: str, *, who: str = NUCLEUS) -> None:
+        self._tell(News(who=who, kind=Kind.NOTE, text=text))
+
+    def _complain(self, error: MonodonError) -> None:
+        self._tell(News(who=NUCLEUS, kind=Kind.PROBLEM, text=f"error: {error.message}"))
+        if error.hint:
+            self._tell(News(who=NUCLEUS, kind=Kind.PROBLEM, text=f"hint: {error.hint}"))
+
+    async def _show_logs(self) -> None:
+        while True:
+            self._logs.show(self._nucleus.state.installed)
+            await asyncio.sleep(LOOK_S)
+
+    async def _show_states(self) -> None:
+        async with self._nucleus.supervisor.changes() as changes:
+            async for change in changes:
+                if change.after not in _SHOWN:
+                    continue
+                self._logs.show(self._nucleus.state.installed)
+                is_bad = change.after in (State.ERRORED, State.BROKEN)
+                reason = change.status.reason.partition("; last on stderr:")[0] if is_bad else ""
+                text = f"{change.after}: {reason}" if reason else str(change.after)
+                self._tell(News(who=change.name, kind=Kind.PROBLEM if is_bad else Kind.STATE, text=text))

@@ -1,0 +1,192 @@
+"""`monodon dev run` as a process: what it runs, what a saved file touches, and that nothing stays."""
+
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+import monodon
+from monodon.nucleus.root import CLI_FOLDER
+
+pytestmark = pytest.mark.slow
+
+SDK = Path(monodon.__file__).parents[1]
+DEADLINE_S = 60.0
+FOREVER = "exec sleep 1000"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Where somebody develops; short, for the socket's sake."""
+    made = Path(tempfile.mkdtemp(prefix="mn"))
+    yield made
+    shutil.rmtree(made)
+
+
+def write(
+    folder: Path, name: str, *, code: str | None = None, defaults: Any = None, needs: str = "", **steps: Any
+) -> None:
+    """A component with a shell script as its artifact, and these lifecycle steps."""
+    (folder / name).mkdir(exist_ok=True)
+    artifacts = [] if code is None else [{"Uri": f"s3://b/{name}/run.sh"}]
+    recipe = {
+        "RecipeFormatVersion": "2020-01-25",
+        "ComponentName": name,
+        "ComponentVersion": "1.0.0",
+        "ComponentConfiguration": {"DefaultConfiguration": defaults or {}},
+        "ComponentDependencies": {needs: {"VersionRequirement": "^1.0.0"}} if needs else {},
+        "Manifests": [{"Platform": {"os": "*"}, "Lifecycle": steps, "Artifacts": artifacts}],
+    }
+    if code is not None:
+        (folder / name / "run.sh").write_text(code)
+    (folder / name / "recipe.json").write_text(json.dumps(recipe))
+
+
+class Running:
+    """The command, and the lines that it prints on both streams."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder = folder
+        self.lines: list[str] = []
+        self._pending: queue.Queue[str | None] = queue.Queue()
+        environment = {**os.environ, "PYTHONPATH": str(SDK), "PYTHONUNBUFFERED": "1", "TMPDIR": str(folder)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "monodon", "dev", "run", *arguments],
+            cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read)
+
+    def __enter__(self) -> Self:
+        self._reader.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._reader.join()
+        self.process.stdout.close()  # type: ignore[union-attr]
+
+    def _read(self) -> None:
+        for line in self.process.stdout:  # type: ignore[union-attr]
+            self._pending.put(re.sub(r" +", " ", line.rstrip("\n")))
+        self._pending.put(None)
+
+    def until(self, *texts: str) -> str:
+        """Wait for a line with each of these texts; return the last one."""
+        wanted, deadline, line = list(texts), time.monotonic() + DEADLINE_S, ""
+        while wanted:
+            try:
+                found = self._pending.get(timeout=max(deadline - time.monotonic(), 0))
+            except queue.Empty:
+                found = None
+            assert found is not None, f"{wanted} never came: {self.lines}"
+            self.lines.append(line := found)
+            wanted = [text for text in wanted if text not in line]
+        return line
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        self.process.send_signal(number)
+        return self.end()
+
+    def end(self) -> int:
+        code = self.process.wait(DEADLINE_S)
+        while (line := self._pending.get()) is not None:
+            self.lines.append(line)
+        return code
+
+
+def test_saved_files_restart_just_what_they_touch(folder: Path) -> None:
+    write(folder, "com.example.A", code="echo one $1; exec sleep 1000", defaults={"x": "a"},
+          Run="sh {artifacts:path}/run.sh {configuration:/x}", Install="echo installs")  # fmt: skip
+    write(folder, "com.example.B", Run=f"echo other; {FOREVER}")
+    with Running(folder, ".", "--watch", "--config", '{"com.example.A": {"y": 1}}') as dev:
+        dev.until("com.example.A | one a", "com.example.B | other", "watches for saved files")
+        (folder / "com.example.A/run.sh").write_text("echo two $1; exec sleep 1000")
+        dev.until("A - run.sh has other bytes: it is installed again", "A | installs", "A | two a", "deployed")
+        write(folder, "com.example.A", defaults={"x": "b"}, Run=f"echo three {{configuration:/x}}; {FOREVER}")
+        dev.until("A - its recipe has changed", "A - the default of /x is now 'b'", "A | three b", "deployed")
+        (folder / "com.example.A/recipe.json").write_text("{")
+        dev.until("! error: ")
+        (folder / "com.example.A/notes.txt").write_text("of no interest")
+        write(folder, "com.example.A", defaults={"x": "b"}, Run=f"echo three {{configuration:/x}}; {FOREVER}")
+        dev.until("nothing that runs has changed")
+        write(folder, "com.example.C", Run=f"echo third; {FOREVER}")
+        dev.until("C | third", "deployed com.example.C")
+        shutil.rmtree(folder / "com.example.C")
+        dev.until("deployed com.example.C (removed)")
+        assert dev.stop() == 0
+    assert [line for line in dev.lines if "B | other" in line] == ["com.example.B | other"]
+    assert not (folder / ".monodon/devices").exists()
+
+
+def test_other_tools_find_it_and_no_process_stays(folder: Path) -> None:
+    write(folder, "com.example.A", Run="trap 'echo clean; exit 0' TERM; echo $$ runs; while :; do sleep 0.05; done")
+    with Running(folder, "com.example.A", "--thing", "desk") as dev:
+        pid = int(dev.until("runs").split()[2])
+        dev.until("deployed")
+        root = folder / ".monodon/devices/desk"
+        assert list((root / CLI_FOLDER).iterdir())
+        listed = subprocess.run(
+            [sys.executable, "-m", "monodon", "component", "list"],
+            cwd=folder, env={**os.environ, "PYTHONPATH": str(SDK)}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert listed.stdout.split() == ["com.example.A", "1.0.0", "RUNNING"]
+        assert dev.stop(signal.SIGTERM) == 0
+    assert "com.example.A | clean" in dev.lines
+    assert not Path(f"/proc/{pid}").exists()
+    assert not root.exists()
+
+
+def test_what_breaks_ends_it_with_the_cause_unless_it_watches(folder: Path) -> None:
+    write(folder, "com.example.A", Run="echo no such camera >&2; exit 3")
+    with Running(folder, ".") as dev:
+        dev.until("A ! BROKEN: ", "error: the deployment is FAILED")
+        assert dev.end() == 1
+    assert any(line == "com.example.A | no such camera" for line in dev.lines)
+    with Running(folder, ".", "--watch") as dev:
+        dev.until("watches for saved files")
+        write(folder, "com.example.A", Run=f"echo better; {FOREVER}")
+        dev.until("A | better", "deployed")
+        assert dev.stop() == 0
+
+
+def test_a_kept_root_goes_on_and_a_strange_one_is_not_touched(folder: Path) -> None:
+    write(folder, "com.example.A", Run="date >> runs; wc -l < runs; " + FOREVER)
+    for number in ("1", "2"):
+        with Running(folder, ".", "--root", "mine", "--keep-root") as dev:
+            dev.until(f"A | {number}", "deployed")
+            assert dev.stop() == 0
+    (folder / "mine/.monodon-dev-run").unlink()
+    with Running(folder, ".", "--root", "mine") as dev:
+        dev.until("was not made by `dev run`")
+        assert dev.end() == 1
+    assert (folder / "mine/work/com.example.A/runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((".", "--config", '{"com.example.No": {}}'), "error: --config: com.example.No is not among the components"),
+        ((".", "--config", '{"com.example.A": 1}'), "error: --config: com.example.A needs an object"),
+        (("empty",), "error: no component in empty"),
+    ],
+)
+def test_wrong_orders_are_refused_in_a_line(folder: Path, arguments: tuple[str, ...], message: str) -> None:
+    (folder / "empty").mkdir()
+    write(folder, "com.example.A", Run=FOREVER)
+    with Running(folder, *arguments) as dev:
+        dev.until(message)
+        assert dev.end() == 1
