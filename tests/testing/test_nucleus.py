@@ -1,6 +1,5 @@
 """The fixture ``nucleus``: the real one, under a component of a test."""
 
-import asyncio
 from dataclasses import dataclass
 
 import pytest
@@ -41,8 +40,7 @@ async def test_a_component_runs_on_the_real_one(nucleus: RealNucleus) -> None:
         (sent,) = await nucleus.wait_for_iot("fleet/+")
         assert sent.json == {"n": 1}
         await nucleus.set_configuration({"times": 2}, name="com.example.Echo")
-        while component.settings.times != 2:
-            await asyncio.sleep(0.01)
+        assert component.settings.times == 2
         await nucleus.publish("in", {"n": 2})
         assert len(await nucleus.wait_for("out", 3)) == 3
         with pytest.raises(ConfigurationError, match="that is too often"):

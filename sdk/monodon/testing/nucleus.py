@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from monodon.component.component import Component
 from monodon.component.loopback import DEFAULT_NAME
 from monodon.component.messages import Message, Publishable
 from monodon.component.runtime import under_nucleus
-from monodon.component.settings import default_configuration
+from monodon.component.settings import default_configuration, read_settings
 from monodon.core.json import Json
 from monodon.core.policy import SERVICES
 from monodon.core.topics import iot_matches, local_matches
@@ -51,6 +51,7 @@ class RealNucleus:
         self._log = folder / "nucleus.log"
         self._process: subprocess.Popen[str] | None = None
         self._observer: _Observer | None = None
+        self._components: dict[str, Component[Any]] = {}
         self._published = _Log(local_matches)
         self._published_to_iot = _Log(iot_matches)
 
@@ -126,7 +127,11 @@ class RealNucleus:
         variables = dict(line.split("=", 1) for line in lines if "=" in line)
         folder = work or environment.parent
         async with under_nucleus(main or self.component, type(settings), variables, work=folder) as component:
-            yield component
+            self._components[name] = component
+            try:
+                yield component
+            finally:
+                del self._components[name]
 
     async def _deploy(self, name: str, configuration: Mapping[str, Json]) -> None:
         recipe = {
@@ -166,7 +171,7 @@ class RealNucleus:
                     await task
 
     async def set_configuration(self, changes: Mapping[str, Json], *, name: str = DEFAULT_NAME) -> None:
-        """Deploy a changed configuration, which the component is asked about first.
+        """Deploy a changed configuration, which the component is asked about first, and wait until it has it.
 
         Raises:
             ConfigurationError: the deployment failed; the message has its cause, such as the component's refusal.
@@ -179,6 +184,12 @@ class RealNucleus:
             await self._ask(lambda device: device.deploy(request))
         except DeploymentError as error:
             raise ConfigurationError(error.message) from error
+        component = self._components.get(name)
+        if component is not None:
+            expected = read_settings(type(component.settings), await self.configuration(name))
+            async with asyncio.timeout(PATIENCE_S), aclosing(component.changes()) as news:
+                while component.settings != expected:
+                    await anext(news)
 
     async def configuration(self, name: str = DEFAULT_NAME) -> Mapping[str, Json]:
         """Return a component's configuration as it is now."""
