@@ -90,7 +90,7 @@ class Request:
 
     stream_id: int
     operation: str
-    payload: bytes
+    payload: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class StreamMessage:
     """A later message of an open stream."""
 
     stream_id: int
-    payload: bytes
+    payload: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,11 +236,11 @@ class Connection:
 
     def receive(self, data: Buffer) -> Iterator[Event]:
         """Take bytes in any pieces and yield what they mean; the last event may be a :class:`Fault`."""
-        yield from self._receive(self.decoder.feed(data))
+        return self._receive(self.decoder.feed(data))
 
     def received(self, count: int) -> Iterator[Event]:
         """Take ``count`` bytes that were read into ``decoder.room()``."""
-        yield from self._receive(self.decoder.filled(count))
+        return self._receive(self.decoder.filled(count))
 
     def _receive(self, messages: Iterator[Message]) -> Iterator[Event]:
         if self.is_over():
@@ -285,7 +285,7 @@ class Connection:
             reason = f":version must be the text {VERSION}"
         else:
             try:
-                body = json.loads(message.payload)
+                body = json.loads(bytes(message.payload))
                 token = body.get("authToken") if isinstance(body, dict) else None
             except (ValueError, RecursionError):
                 token = None
@@ -307,7 +307,7 @@ class Connection:
             raise _violation(f"message type {kind} on stream 0")
 
     def _handle_stream_message(
-        self, stream_id: int, flags: int, operation: str | None, payload: bytes
+        self, stream_id: int, flags: int, operation: str | None, payload: bytes | memoryview
     ) -> Request | StreamMessage | StreamClosed | None:
         is_last = bool(flags & TERMINATE_STREAM)
         if stream_id in self._streams:

@@ -35,6 +35,8 @@ _CRC = struct.Struct(">I")
 _SHORT = struct.Struct(">H")
 #: A frame still growing gets at most this much room at once, so that a length alone costs a sender's peer nothing.
 _GROWTH_BYTES: Final = 1024 * 1024
+#: A payload from this size on is not copied out of a frame that was put together.
+_LARGE_BYTES: Final = 64 * 1024
 
 
 class FramingError(IpcError):
@@ -81,10 +83,10 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One frame: its header block, parsed when asked for, and its payload."""
+    """One frame: its header block, parsed when asked for, and its payload (a large one lies where it was read to)."""
 
     block: bytes
-    payload: bytes
+    payload: bytes | memoryview
 
     @property
     def headers(self) -> tuple[Header, ...]:
@@ -211,12 +213,15 @@ def _check_prelude(data: Buffer, max_frame_bytes: int) -> int:
     return int(total)
 
 
-def _decode_frame(frame: memoryview) -> Message:
+def _decode_frame(frame: memoryview, *, is_kept: bool = False) -> Message:
+    """Return the message of a frame; one that is not kept is read over soon, so its payload is copied."""
     end = len(frame) - 4
     if zlib.crc32(frame[:end]) != _CRC.unpack_from(frame, end)[0]:
         raise FramingError("wrong checksum of a message")
     payload_at = PRELUDE_BYTES + _PRELUDE.unpack_from(frame)[1]
-    return Message(bytes(frame[PRELUDE_BYTES:payload_at]), bytes(frame[payload_at:end]))
+    payload = frame[payload_at:end]
+    is_large = is_kept and len(payload) >= _LARGE_BYTES
+    return Message(bytes(frame[PRELUDE_BYTES:payload_at]), payload if is_large else bytes(payload))
 
 
 class Decoder:
@@ -278,9 +283,13 @@ class Decoder:
             self._keep(view)
 
     def _keep(self, view: memoryview) -> None:
-        self._total = _check_prelude(view, self.max_frame_bytes) if len(view) >= PRELUDE_BYTES else 0
-        self._partial = bytearray(view)
-        self._filled = len(view)
+        self._filled = filled = len(view)
+        if filled < PRELUDE_BYTES:
+            self._total, self._partial = 0, bytearray(view)
+            return
+        self._total = _check_prelude(view, self.max_frame_bytes)
+        self._partial = bytearray(min(self._total, max(2 * filled, filled + _GROWTH_BYTES)))
+        self._partial[:filled] = view
 
     def _continue(self, view: memoryview) -> memoryview:
         """Add to the incomplete frame what belongs to it, and return the rest."""
@@ -304,4 +313,4 @@ class Decoder:
     def _finish(self) -> Message:
         frame, self._partial = self._partial, bytearray()
         total, self._filled, self._total = self._total, 0, 0
-        return _decode_frame(memoryview(frame)[:total])
+        return _decode_frame(memoryview(frame)[:total], is_kept=True)

@@ -208,19 +208,19 @@ _DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 _ENCODER: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
-def read_json(body: bytes) -> Json:
+def read_json(body: bytes | memoryview) -> Json:
     """Return the JSON value of a body.
 
     Raises:
         InvalidArgumentsError: not UTF-8, not JSON (NaN and infinity are none), or nested too deeply.
     """
     try:
-        return _DECODER.decode(body.decode())
+        return _DECODER.decode(str(body, "utf-8"))
     except (ValueError, RecursionError) as error:
         raise InvalidArgumentsError(f"the body is not JSON: {error}") from error
 
 
-def read_shape(shape: type[ShapeT], body: bytes) -> ShapeT:
+def read_shape(shape: type[ShapeT], body: bytes | memoryview) -> ShapeT:
     """Return the request or answer in a body; unknown fields are ignored.
 
     Raises:

@@ -42,7 +42,7 @@ class Operation:
 
     handler: Callable[..., Any]
     resource: Callable[[Any], str | tuple[str, ...]] | None = None
-    read: Callable[[bytes], Shape] | None = None
+    read: Callable[[bytes | memoryview], Shape] | None = None
 
     is_generator: bool = field(init=False)
     is_coroutine: bool = field(init=False)

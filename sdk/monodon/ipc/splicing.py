@@ -15,7 +15,7 @@ from monodon.ipc.serialisation import Shape, read_json, read_shape
 from monodon.ipc.shapes import PublishToTopicRequest
 
 _SPACE = rb"[ \t\n\r]*"
-_SPACES: Final = (b" ", b"\t", b"\n", b"\r")
+_SPACES: Final = b" \t\n\r"
 
 
 def _spaced(*tokens: bytes) -> bytes:
@@ -32,6 +32,8 @@ _TAIL_BYTES: Final = 64
 _BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _BASE64_END: Final = re.compile(rb"[A-Za-z0-9+/]{2}(?:[A-Za-z0-9+/][A-Za-z0-9+/=]|==)")
 _CONTROL: Final = bytes(range(32))
+_QUOTE: Final = ord('"')
+_PIECE_BYTES: Final = 32 * 1024
 #: Strings from this size on are checked where they are.
 _LONG_BYTES: Final = 1024
 
@@ -43,7 +45,7 @@ class SplicedPublish(Shape):
     topic: str
     topic_json: bytes
     member: Literal["jsonMessage", "binaryMessage"]
-    message_json: bytes
+    message_json: memoryview
 
     def event(self) -> "SplicedEvent":
         """Return what subscribers get."""
@@ -59,7 +61,7 @@ class SplicedEvent(Shape):
     __slots__ = ()
 
 
-def read_publish(body: bytes) -> PublishToTopicRequest | SplicedPublish:
+def read_publish(body: bytes | memoryview) -> PublishToTopicRequest | SplicedPublish:
     """Return the request in a body, its message spliced where possible.
 
     Raises:
@@ -68,42 +70,46 @@ def read_publish(body: bytes) -> PublishToTopicRequest | SplicedPublish:
     return _splice(body) or read_shape(PublishToTopicRequest, body)
 
 
-def _splice(body: bytes) -> SplicedPublish | None:
+def _splice(body: bytes | memoryview) -> SplicedPublish | None:
     head = _HEAD.match(body)
     if not head:
         return None
     start, end = head.end(), _message_end(body, head.end())
-    message = body[start:end]
+    message = memoryview(body)[start:end]
     topic_json, member = head.groups()
     try:
         topic = json.loads(topic_json) if b"\\" in topic_json else topic_json[1:-1].decode()
         if member == b"binaryMessage":
             if _is_base64_text(message):
                 return SplicedPublish(topic=topic, topic_json=topic_json, member="binaryMessage", message_json=message)
-        elif _is_object_text(message):
+        elif _is_object_text(bytes(message)):
             return SplicedPublish(topic=topic, topic_json=topic_json, member="jsonMessage", message_json=message)
     except (ValueError, InvalidArgumentsError):
         pass  # read the usual way, which says what is wrong
     return None
 
 
-def _message_end(body: bytes, start: int) -> int:
+def _message_end(body: bytes | memoryview, start: int) -> int:
     """Return where the message ends: before the three brackets that close the body; ``start`` if they don't."""
-    if body.endswith(_SHORT_TAIL) and body[-4:-3] not in _SPACES:
+    if body[-3:] == _SHORT_TAIL and body[-4] not in _SPACES:
         return len(body) - len(_SHORT_TAIL)
     tail = _TAIL.search(body, max(start, len(body) - _TAIL_BYTES))
     return tail.start() if tail else start
 
 
-def _is_base64_text(text: bytes) -> bool:
-    if text == b'""':
-        return True
-    if len(text) < 6 or (len(text) - 2) % 4 or not (text.startswith(b'"') and text.endswith(b'"')):
+def _is_base64_text(text: memoryview) -> bool:
+    length = len(text)
+    if length == 2:
+        return bytes(text) == b'""'
+    if length < 6 or (length - 2) % 4 or text[0] != _QUOTE or text[-1] != _QUOTE:
         return False
-    return (
-        not text[1:-5].translate(None, _BASE64)
-        and _BASE64_END.fullmatch(text, len(text) - 5, len(text) - 1) is not None
-    )
+    if _BASE64_END.fullmatch(text, length - 5, length - 1) is None:
+        return False
+    # In pieces: a large one would take fresh memory each time, whose first touch costs more than the check.
+    for start in range(1, length - 5, _PIECE_BYTES):
+        if bytes(text[start : min(start + _PIECE_BYTES, length - 5)]).translate(None, _BASE64):
+            return False
+    return True
 
 
 def _is_object_text(text: bytes) -> bool:
