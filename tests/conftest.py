@@ -11,9 +11,20 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the journeys: they run one after the other, beside everything else."""
+    items.sort(key=lambda item: item.get_closest_marker("journey") is None)
+
+
 @pytest.fixture(scope="session")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Package, ...]":
+def build_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where the components of this checkout are built once, and found again."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def packages(build_cache: Path) -> "tuple[Package, ...]":
     """The components of this checkout, built once."""
     from monodon.dev.packages import build_packages
 
-    return build_packages(CHECKOUT, tmp_path_factory.mktemp("cache"))
+    return build_packages(CHECKOUT, build_cache)

@@ -1,6 +1,7 @@
 """The documentation is true: its code runs, its commands work, its links lead somewhere."""
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ from monodon.authoring.project import find_components
 from monodon.authoring.recipes import load_module
 from monodon.component import LoopbackNucleus
 from monodon.dev.packages import package_of
+from monodon.ml.frames import read_picture
 from monodon.publish import Package
 
 CHECKOUT = Path(__file__).parents[1]
@@ -72,13 +74,13 @@ def test_every_decision_is_listed() -> None:
 
 @pytest.mark.journey
 @pytest.mark.xdist_group("journeys")
-def test_the_commands_of_the_readme_work(tmp_path: Path, packages: tuple[Package, ...]) -> None:
+def test_the_commands_of_the_readme_work(tmp_path: Path, packages: tuple[Package, ...], build_cache: Path) -> None:
     """In a folder that looks like a fresh checkout, one after the other, in one shell."""
     for path in CHECKOUT.iterdir():
         if path.name not in (".git", ".monodon"):
             (tmp_path / path.name).symlink_to(path)
     (tmp_path / ".monodon").mkdir()
-    (tmp_path / ".monodon/cache").symlink_to(packages[0].files[0].path.parents[4])
+    (tmp_path / ".monodon/cache").symlink_to(build_cache)
     commands = "".join(block for block in blocks(CHECKOUT / "README.md", "sh") if "scripts/test" not in block)
     assert "scripts/demo\n" in commands
     done = subprocess.run(
@@ -92,3 +94,26 @@ def test_the_commands_of_the_readme_work(tmp_path: Path, packages: tuple[Package
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "recall" in done.stdout
     assert "drone-1  HEALTHY" in done.stdout
+    check_story(json.loads((tmp_path / "demo.json").read_text()))
+
+
+def check_story(result: dict[str, Any]) -> None:
+    """The demo's JSON tells what really lies in its folders."""
+    assert list(result["runs"]) == ["1.0.0", "2.0.0"]
+    first, second = result["runs"].values()
+    assert (first["frames_seen"], first["frames_kept"]) == (599, 123)
+    assert (first["precision"], first["recall"]) == (1.0, 0.82)
+    assert (second["frames_seen"], second["frames_kept"]) == (599, 150)
+    assert (second["precision"], second["recall"]) == (1.0, 1.0)
+    for run in (first, second):
+        assert run["heard_by_cloud"] == run["frames_kept"]
+        assert 0 < run["latency_ms"]["p50"] <= run["latency_ms"]["p95"]
+        pictures = sorted(Path(run["kept_dir"]).glob("*.jpg"))
+        assert len(pictures) == run["frames_kept"]
+        assert sum(path.stat().st_size for path in pictures) == run["bytes_kept"]
+        assert run["bytes_seen"] == 599 * 1280 * 720 * 3
+    assert [one["status"] for one in result["deployments"]] == ["SUCCEEDED", "SUCCEEDED"]
+    assert all(one["target"].endswith(":thinggroup/drones") for one in result["deployments"])
+    sheet = read_picture(Path(result["contact_sheet"]))
+    assert sheet is not None
+    assert sheet.shape[0] > 4 * 135

@@ -19,8 +19,8 @@ import pytest
 
 from monodon.authoring.bundle import bundle_folder
 from monodon.authoring.project import find_components
-from monodon.authoring.tree import Builder, build_tree
 from monodon.core.recipe.model import Permission, Recipe
+from monodon.publish import Package
 
 CHECKOUT = Path(__file__).parents[2]
 COMPONENTS = CHECKOUT / "components"
@@ -86,18 +86,13 @@ def python_for(user: int) -> str | None:
     return None
 
 
-@pytest.mark.slow
-def test_the_classifier_works_as_a_second_user(open_folder: Path) -> None:
-    wheelhouse = CHECKOUT / ".venv/wheelhouse"
-    scripts = {name: COMPONENTS / RUNTIME / name for name in ("install.py", "run.py")}
-    built = open_folder / "built"
-    (pip,) = (CHECKOUT / "scripts/locks").glob("pip-*.whl")
-    builder = Builder(pip=pip, wheelhouse=wheelhouse if wheelhouse.is_dir() else None)
-    lock = COMPONENTS / RUNTIME / "requirements.txt"
+@pytest.mark.journey
+@pytest.mark.xdist_group("journeys")
+def test_the_classifier_works_as_a_second_user(open_folder: Path, packages: tuple[Package, ...]) -> None:
+    newest_first = sorted(packages, key=lambda package: package.recipe.version, reverse=True)
     archives = {
-        RUNTIME: build_tree(lock, scripts=scripts, cache=built, name="runtime.zip", builder=builder).path,
-        MODEL: bundle_folder(COMPONENTS / MODEL / "2.0.0", built / "model.zip").path,
-        CLASSIFIER: bundle_folder(COMPONENTS / CLASSIFIER, built / "classifier.zip", with_monodon=True).path,
+        name: next(package.files[0].path for package in newest_first if package.recipe.name == name)
+        for name in (RUNTIME, MODEL, CLASSIFIER)
     }
     python = python_for(NOBODY)
     folders = {}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from monodon.dev.lab import running
-from monodon.ml.frames import read_picture
+from monodon.publish import Package
 
 CHECKOUT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("journeys")]
@@ -42,35 +42,22 @@ def processes_under(folder: Path) -> list[str]:
     return found
 
 
-def test_the_whole_loop(tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    done = demo(state, "--json")
-    result = json.loads(done.stdout)
-    assert list(result["runs"]) == ["1.0.0", "2.0.0"]
-    first, second = result["runs"].values()
-    assert (first["frames_seen"], first["frames_kept"]) == (599, 123)
-    assert (first["precision"], first["recall"]) == (1.0, 0.82)
-    assert (second["frames_seen"], second["frames_kept"]) == (599, 150)
-    assert (second["precision"], second["recall"]) == (1.0, 1.0)
-    for run in (first, second):
-        assert run["heard_by_cloud"] == run["frames_kept"]
-        assert 0 < run["latency_ms"]["p50"] <= run["latency_ms"]["p95"]
-        pictures = sorted(Path(run["kept_dir"]).glob("*.jpg"))
-        assert len(pictures) == run["frames_kept"]
-        assert sum(path.stat().st_size for path in pictures) == run["bytes_kept"]
-        assert run["bytes_seen"] == 599 * 1280 * 720 * 3
-    assert [one["status"] for one in result["deployments"]] == ["SUCCEEDED", "SUCCEEDED"]
-    assert all(one["target"].endswith(":thinggroup/drones") for one in result["deployments"])
-    sheet = read_picture(Path(result["contact_sheet"]))
-    assert sheet is not None
-    assert sheet.shape[0] > 4 * 135
-    assert processes_under(state) == []
+@pytest.fixture
+def state(tmp_path: Path, packages: tuple[Package, ...], build_cache: Path) -> Path:
+    """A state folder whose cache holds what was built before."""
+    assert packages
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/cache").symlink_to(build_cache)
+    return tmp_path / "state"
 
-    again = demo(state, "--clip", "tests/data/clips/dive_720p.mp4", "--keep", "narwhal", "--keep-running", "--json")
+
+def test_a_wish_of_ones_own_and_a_demo_that_stays_up(state: Path) -> None:
+    """The story itself is told by the README's test; here the clip and the label are the user's."""
+    kept = demo(state, "--clip", "tests/data/clips/dive_720p.mp4", "--keep", "narwhal", "--keep-running", "--json")
     try:
-        result = json.loads(again.stdout)
+        result = json.loads(kept.stdout)
         assert result["runs"]["1.0.0"] is None
-        assert "model 1.0.0 does not know 'narwhal': skipped" in again.stderr
+        assert "model 1.0.0 does not know 'narwhal': skipped" in kept.stderr
         assert result["runs"]["2.0.0"]["frames_kept"] == 150
         assert {server.name for server in running(state)} == {"drone-1", "cloud"}
         refused = demo(state, check=False)
@@ -90,8 +77,8 @@ def test_the_whole_loop(tmp_path: Path) -> None:
         (("--keep", "narval"), "error: the model has no label 'narval'"),
     ],
 )
-def test_a_wrong_wish_is_one_clear_line(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
-    done = demo(tmp_path / "state", *arguments, check=False)
+def test_a_wrong_wish_is_one_clear_line(state: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = demo(state, *arguments, check=False)
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -107,18 +94,18 @@ def test_a_folder_that_is_not_ours_is_not_touched(tmp_path: Path) -> None:
     assert precious.read_text() == "mine"
 
 
-def test_an_undecodable_clip_fails_the_deployment_and_says_why(tmp_path: Path) -> None:
+def test_an_undecodable_clip_fails_the_deployment_and_says_why(state: Path, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
-    done = demo(tmp_path / "state", "--clip", str(tmp_path / "text.mp4"), check=False)
+    done = demo(state, "--clip", str(tmp_path / "text.mp4"), check=False)
     assert done.returncode == 1
     assert "FAILED" in done.stderr
     assert "can be decoded" in done.stderr
-    assert processes_under(tmp_path / "state") == []
+    assert processes_under(state) == []
 
 
-def test_a_demo_that_is_interrupted_leaves_no_process(tmp_path: Path) -> None:
+def test_a_demo_that_is_interrupted_leaves_no_process(state: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "monodon", "demo", "--state", str(tmp_path / "state")],
+        [sys.executable, "-m", "monodon", "demo", "--state", str(state)],
         cwd=CHECKOUT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -132,4 +119,4 @@ def test_a_demo_that_is_interrupted_leaves_no_process(tmp_path: Path) -> None:
                 break
         process.stdout.read()
     assert process.wait(60) == 130
-    assert processes_under(tmp_path / "state") == []
+    assert processes_under(state) == []

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from monodon.publish import Package
+
 CHECKOUT = Path(__file__).parents[2]
 SCRIPTS = CHECKOUT / "scripts"
 PATIENCE_S = 120
@@ -43,7 +45,8 @@ def server(*arguments: str, ready: str, environment: Mapping[str, str]) -> Itera
             assert process.wait(PATIENCE_S) == 0
 
 
-def test_from_nothing_to_a_fleet_that_sees(tmp_path: Path) -> None:
+def test_from_nothing_to_a_fleet_that_sees(tmp_path: Path, packages: tuple[Package, ...], build_cache: Path) -> None:
+    assert packages
     cloud, roots = tmp_path / "cloud", tmp_path / "roots"
     plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
 
@@ -75,8 +78,8 @@ def test_from_nothing_to_a_fleet_that_sees(tmp_path: Path) -> None:
         provision = ("provision_fleet", "drone-1", "--group", "drones", "--roots", str(roots), "--cloud", str(cloud))
         assert "drone-1: made thing drone-1" in script(*provision)
         assert "drone-1: found thing drone-1" in script(*provision)
-        assert script("publish_components", "--cache", str(tmp_path / "cache")).count("deployable") == 4
-        assert script("publish_components", "--cache", str(tmp_path / "cache")).count("unchanged") == 4
+        assert script("publish_components", "--cache", str(build_cache)).count("deployable") == 4
+        assert script("publish_components", "--cache", str(build_cache)).count("unchanged") == 4
         device = ("nucleus", "run", "--root", str(roots / "drone-1"))
         nucleus_environment = {**plain, "AWS_ENDPOINT_URL": endpoint}
         with server(*device, ready="monodon nucleus ready: ", environment=nucleus_environment):
