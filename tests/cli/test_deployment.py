@@ -123,6 +123,9 @@ def test_a_deployment_that_breaks_says_why_and_where_to_look(tool: Tool) -> None
     assert failed.value.hint == "`monodon logs com.example.Bad` shows what it printed"
     with pytest.raises(DeploymentError):
         tool("deployment", "status")
+    shown = tool("component", "details", "com.example.Bad").splitlines()
+    assert shown[:2] == ["com.example.Bad 1.0.0  BROKEN", "  Run exited with code 7; last on stderr:"]
+    assert shown[2].strip() == "the cause"
     (one,) = json.loads(tool("deployment", "list", "--json"))
     assert one["deploymentStatusDetails"]["deploymentErrorStack"][-1] == "COMPONENT_BROKEN"
 

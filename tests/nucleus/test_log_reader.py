@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monodon.nucleus.log_reader import STARTED, STDERR, STDOUT, LogReader, names, parse_record
+from monodon.nucleus.log_reader import STARTED, STDERR, STDOUT, LogReader, names, parse_record, why
 from monodon.nucleus.logs import NUCLEUS_LOG, Entry, LogFormat, Logs, LogSettings, format_entry
 
 AT = 1767323045.678  # 2026-01-02T03:04:05.678Z
@@ -135,3 +135,21 @@ def test_the_names_of_logs_are_told_whatever_was_rolled(tmp_path: Path) -> None:
     with LogReader(tmp_path, NUCLEUS_LOG) as reader:
         (record,) = map(parse_record, reader.read())
     assert (record.said, record.entry.level) == ("hello", "WARN")
+
+
+def test_why_a_component_broke_is_what_was_logged_last_of_it(tmp_path: Path) -> None:
+    logs = Logs(tmp_path, now=lambda: AT)
+
+    def log(message: str) -> None:
+        entry = Entry(level="ERROR", thread="main", logger="monodon.nucleus.supervisor", message=message)
+        logs.component(NUCLEUS_LOG).write(entry)
+
+    assert why(tmp_path, "a.B") is None
+    log("a.B: RUNNING -> ERRORED: Run exited with code 1")
+    log("a.B: ERRORED -> BROKEN: Run exited with code 2; last on stderr:\nno such camera")
+    log("x.a.B: RUNNING -> BROKEN: another")
+    log("a.B.C: RUNNING -> BROKEN: another")
+    assert why(tmp_path, "a.B") == "Run exited with code 2; last on stderr:\nno such camera"
+    log("a.B: BROKEN -> NEW")
+    logs.close()
+    assert why(tmp_path, "a.B") is None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from monodon.cli.root import on_device, root_option
+from monodon.cli.root import find_root, on_device, root_option
 from monodon.errors import PublishError, StateError
 
 if TYPE_CHECKING:
@@ -83,10 +83,11 @@ def list_(as_json: bool, root: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="AWS's ComponentDetails as JSON.")
 @root_option
 def details(given: str | None, named: str | None, as_json: bool, root: Path | None) -> None:
-    """Show one component that a device runs: version, state, configuration."""
+    """Show one component that a device runs: version, state (of a broken one, why), configuration."""
     name = given or named
     if name is None:
         raise click.UsageError("which component? Give NAME")
+    from monodon.nucleus.log_reader import why
 
     async def show(device: "Device") -> None:
         found = (await device.call("GetComponentDetails", {"componentName": name}))["componentDetails"]
@@ -95,6 +96,8 @@ def details(given: str | None, named: str | None, as_json: bool, root: Path | No
             return
         state = click.style(found["state"], fg=_STYLES.get(found["state"]))
         click.echo(f"{_name(found)} {found['version']}  {state}")
+        if found["state"] in ("ERRORED", "BROKEN") and (reason := why(find_root(root) / "logs", name)):
+            click.echo(click.style(f"  {reason.rstrip()}", fg="red"))
         click.echo(json.dumps(found.get("configuration") or {}, indent=2, ensure_ascii=False))
 
     on_device(root, show)

@@ -47,6 +47,10 @@ LOOK_S, WATCH_S, FOLLOW_S = 0.1, 0.3, 0.05
 #: How long a deployment may be silent before it is said who is awaited.
 REMIND_S = 10.0
 _SHOWN = (State.RUNNING, State.FINISHED, State.ERRORED, State.BROKEN, State.UNINSTALLED)
+#: States, and why a deployment failed, are news by themselves.
+_TOLD_OTHERWISE = ("monodon.nucleus.supervisor", "monodon.nucleus.application")
+#: What follows it has been shown as it was printed.
+_PRINTED = "; last on stderr:"
 _FINAL = (Status.SUCCEEDED, Status.FAILED, Status.REJECTED, Status.CANCELED)
 
 
@@ -190,7 +194,7 @@ class _Logs:
             return
         elif name != NUCLEUS_LOG:
             self._tell(News(who=name, kind=Kind.PROBLEM, text=record.said))
-        elif entry.logger != "monodon.nucleus.supervisor":  # states are told by themselves
+        elif entry.logger not in _TOLD_OTHERWISE:
             self._tell(News(who=NUCLEUS, kind=Kind.PROBLEM, text=record.said))
 
 
@@ -300,7 +304,7 @@ class _Session:
             self._configured |= staged.keys()
             self._deployed = {name: one for name, one in self._deployed.items() if name not in gone}
         if progress.status is not Status.SUCCEEDED:
-            cause = "" if outcome is None or outcome.cause is None else f": {outcome.cause}"
+            cause = "" if outcome is None or outcome.cause is None else f": {outcome.cause.partition(_PRINTED)[0]}"
             raise DeploymentError(f"the deployment is {progress.status}{cause}")
         self._note(f"deployed {', '.join([*staged, *(f'{name} (removed)' for name in gone)])}")
 
@@ -309,6 +313,8 @@ class _Session:
         changed = {}
         attributes = platform_of(platform.system(), platform.machine())
         for name in names:
+            if name not in self._deployed:
+                self._note("is built", who=name)
             part = folder / name
             staged = stage(self._projects[name], part, platform=attributes, cache=self._order.cache)
             before = self._deployed.get(name)
@@ -388,6 +394,6 @@ class _Session:
                     continue
                 self._logs.show(self._nucleus.state.installed)
                 is_bad = change.after in (State.ERRORED, State.BROKEN)
-                reason = change.status.reason.partition("; last on stderr:")[0] if is_bad else ""
+                reason = change.status.reason.partition(_PRINTED)[0] if is_bad else ""
                 text = f"{change.after}: {reason}" if reason else str(change.after)
                 self._tell(News(who=change.name, kind=Kind.PROBLEM if is_bad else Kind.STATE, text=text))

@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import IO, Self
 
 from monodon.core.json import Json
-from monodon.nucleus.logs import Entry, rolled_files
+from monodon.core.lifecycle import State
+from monodon.nucleus.logs import NUCLEUS_LOG, Entry, rolled_files
 
 _BLOCK_BYTES = 1 << 20
 #: Where a record begins; the lines up to the next beginning belong to it.
@@ -86,6 +87,22 @@ def names(folder: Path) -> tuple[str, ...]:
     """Return the names that have a log in ``folder``, in order; of the nucleus itself, `NUCLEUS_LOG`."""
     found = {path.stem for path in folder.glob("*.log")}
     return tuple(sorted({match[1] if (match := _ROLLED.fullmatch(name)) else name for name in found}))
+
+
+def why(folder: Path, name: str) -> str | None:
+    """Return what the nucleus last logged of a component that is ERRORED or BROKEN: step, how it ended, its last words.
+
+    None when its log has nothing of the kind any more.
+    """
+    found: str | None = None
+    with LogReader(folder, NUCLEUS_LOG) as reader:
+        for text in reader.read():
+            if f"{name}: " in text and (match := re.search(rf"(?<![\w.-]){re.escape(name)}: \w+ -> ", text)):
+                record = parse_record(text)
+                after = record.said[record.said.find(match[0]) + len(match[0]) :]
+                state, _, reason = after.partition(": ")
+                found = reason if state in (State.ERRORED, State.BROKEN) else None
+    return found or None
 
 
 class LogReader:
