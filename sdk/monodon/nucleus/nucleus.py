@@ -53,7 +53,7 @@ from monodon.nucleus.services.pubsub import Bus, pubsub_service
 from monodon.nucleus.services.secrets import secret_service
 from monodon.nucleus.services.shadows import shadow_service
 from monodon.nucleus.services.token_exchange import TokenExchange
-from monodon.nucleus.settings import Platform, Settings
+from monodon.nucleus.settings import Configurations, Platform, Settings
 from monodon.nucleus.shadow_sync import SHADOW_MANAGER, ShadowSync
 from monodon.nucleus.shadows import Shadows
 from monodon.nucleus.state import DeviceState
@@ -225,7 +225,7 @@ def _built(
     services = (
         pubsub_service(bus),
         mqtt_service(uplink),
-        configuration_service(state, validation),
+        configuration_service(Configurations(settings, state), validation),
         lifecycle_service(supervisor, updates),
         components_service(state, supervisor),
         deployments_service(deployer, root / "packages"),

@@ -4,8 +4,10 @@ What changes with the next deployment (platform, logging) is read anew each time
 start of the nucleus to the next. Source: Greengrass nucleus, ``deployment/DeviceConfiguration.java``.
 """
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 
+from monodon.core.configuration import EMPTY, Configuration, Path
 from monodon.core.json import Json
 from monodon.core.names import ComponentName
 from monodon.nucleus.identity import NUCLEUS, lookup
@@ -21,12 +23,19 @@ class Settings:
     """
 
     def __init__(self, configured: Mapping[str, Json], state: DeviceState) -> None:
-        self._configured, self._state = configured, state
+        # YAML knows more than JSON: a date is a text here.
+        plain = json.loads(json.dumps(dict(configured), default=str))
+        self._configured, self._state = EMPTY.merge((), plain, at_ms=1), state
+
+    @property
+    def configuration(self) -> Configuration:
+        """All of it: what was deployed is merged over config.yaml, key by key."""
+        deployed = self._state.configuration(ComponentName(NUCLEUS))
+        return self._configured if deployed is None else self._configured.merge((), deployed.value(), at_ms=2)
 
     def get(self, *path: str) -> Json:
         """The value at ``path``, None where there is none."""
-        deployed = self._state.configuration(ComponentName(NUCLEUS))
-        return lookup({**self._configured, **({} if deployed is None else deployed.value())}, *path)
+        return lookup(self.configuration.value(), *path)
 
     def text(self, *path: str) -> str | None:
         """The text at ``path``, None where there is another value, or an empty one."""
@@ -43,6 +52,27 @@ class Settings:
         """How to log."""
         found = self.get("logging")
         return LogSettings.read(found if isinstance(found, Mapping) else {})
+
+
+class Configurations:
+    """The configuration of every component as IPC shows it: the nucleus's own is there too, to be read."""
+
+    def __init__(self, settings: Settings, state: DeviceState) -> None:
+        self._settings, self._state = settings, state
+
+    def configuration(self, name: ComponentName) -> Configuration | None:
+        """The configuration of a component; None when there is no such component."""
+        return self._settings.configuration if name == NUCLEUS else self._state.configuration(name)
+
+    def put_configuration(self, name: ComponentName, configuration: Configuration) -> tuple[Path, ...]:
+        """Make it the live one, on disk when this returns."""
+        return self._state.put_configuration(name, configuration)
+
+    def watch_configuration(
+        self, name: ComponentName, watcher: Callable[[tuple[Path, ...]], None]
+    ) -> Callable[[], None]:
+        """Call ``watcher`` with the changed paths of every change."""
+        return self._state.watch_configuration(name, watcher)
 
 
 class Platform(Mapping[str, str]):
