@@ -71,8 +71,9 @@ async def test_what_only_a_cloud_has_is_refused_with_what_to_do(uplink: OfflineU
     with pytest.raises(DeploymentError, match="no cloud to ask") as missing:
         await uplink.candidate(CandidateRequest(name="a", requirements={"thinggroup/g": "=1.0.0"}))
     assert missing.value.codes[-1] == "COMPONENT_VERSION_REQUIREMENTS_NOT_MET"
-    with pytest.raises(DeploymentError, match="not on this device"):
-        await uplink.download("s3://b/k.zip", None, tmp_path / "k.zip", 0)
+    with pytest.raises(DeploymentError, match="not on this device") as absent:
+        await uplink.download("s3://b/k.zip", None, tmp_path / ".k.zip.1a2b.part", 0)
+    assert str(absent.value.hint).endswith(" as k.zip")
 
 
 async def test_no_deployment_ever_comes(uplink: OfflineUplink) -> None:

@@ -111,7 +111,7 @@ class OfflineUplink:
         raise DeploymentError(
             f"the artifact {uri} is not on this device, and there is no cloud to fetch it from",
             codes=("ARTIFACT_DOWNLOAD_ERROR",),
-            hint=f"put it where the deployment's artifacts are, as {destination.name}",
+            hint=f"put it where the deployment's artifacts are, as {uri.rpartition('/')[2]}",
         )
 
     async def credentials(self) -> RoleCredentials | None:
