@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import io
 import json
+import logging
 import os
 import shutil
 import signal
@@ -28,9 +29,14 @@ from typing import Any, Self
 
 from tests.nucleus.device import DEADLINE_S, FINAL, Cloud, Device, device, running
 
+from monodon.nucleus.notes import Note
+
 CHECKOUT = Path(__file__).parents[2]
 #: How the job of a scene goes: well, rolled back, well across restarts, rolled back across restarts.
-SCENES = ("good", "bad", "restarting", "turning back")
+SCENES = ("good", "bad", "restarting", "turning-back")
+
+#: The group that the next deployment goes to.
+OTHERS = "thinggroup/others"
 
 OLD: Mapping[str, Any] = {
     "installed": {"A": "1.0.0", "Gone": "1.0.0"},
@@ -48,7 +54,7 @@ NEW: Mapping[str, Any] = {
 
 def is_rolled_back(scene: str) -> bool:
     """Whether the job of a scene ends at the former set."""
-    return scene in ("bad", "turning back")
+    return scene in ("bad", "turning-back")
 
 
 @contextlib.contextmanager
@@ -63,7 +69,7 @@ def folder() -> Iterator[Path]:
 async def prepare(place: Path, scene: str) -> None:
     """Make a scene: ``place`` holds the device's ``root``, and its ``cloud`` with ``job.json`` and ``next.json``."""
     cloud = Cloud(place / "cloud")
-    boot = {"Bootstrap": "exit 100"} if scene in ("restarting", "turning back") else {}
+    boot = {"Bootstrap": "exit 100"} if scene in ("restarting", "turning-back") else {}
     cloud.publish("A", "1.0.0", running("one"), configuration={"k": 1}, artifacts={"f": b"one"})
     cloud.publish("A", "2.0.0", running("two") | boot, configuration={"k": 2, "fresh": 2}, artifacts={"f": b"two"})
     cloud.publish("Gone", "1.0.0", running("gone"))
@@ -108,11 +114,14 @@ async def perform(place: Path, kill_at: str, number: int) -> None:
 
 async def _is_over(one: Device, cloud: Cloud, document: Mapping[str, Any]) -> bool:
     """Wait for the end of the job, submitting it unless it was reported already; False: it wants a restart."""
-    is_reported = any(each["status"] in FINAL for each in cloud.reports())
-    if not is_reported:
+    job = document["deploymentId"]
+    record = one.state.open_deployment
+    awaited = None if record is None else Note.from_record(record).entry.deployment_id
+    if not any(each["status"] in FINAL and each["id"] == job for each in cloud.reports()):
         one.submit(document)
-    if not is_reported or one.state.open_deployment is not None:
-        ended = asyncio.create_task(one.ended(document["deploymentId"]))
+        awaited = job
+    if awaited is not None:
+        ended = asyncio.create_task(one.ended(awaited))
         restarting = asyncio.create_task(one.restarting.wait())
         await asyncio.wait([ended, restarting], return_when=asyncio.FIRST_COMPLETED)
         for task in (ended, restarting):
@@ -130,6 +139,7 @@ async def _is_over(one: Device, cloud: Cloud, document: Mapping[str, Any]) -> bo
 
 
 async def _found(one: Device, place: Path) -> dict[str, Any]:
+    """How the device is, but for what the next deployment brought before a kill that hit that."""
     packages = place / "root" / "packages"
     wanted = {**OLD["artifacts"], **NEW["artifacts"]}
     files = {
@@ -139,10 +149,10 @@ async def _found(one: Device, place: Path) -> dict[str, Any]:
         if (path := packages / kind / key).is_file()
     }
     return {
-        "installed": one.installed(),
+        "installed": {name: version for name, version in one.installed().items() if name != "Next"},
         "states": one.states(),
-        "configuration": {name: one.configuration(name) for name in one.installed()},
-        "roots": {target: dict(roots) for target, roots in one.state.targets().items()},
+        "configuration": {name: one.configuration(name) for name in one.installed() if name != "Next"},
+        "roots": {target: dict(roots) for target, roots in one.state.targets().items() if target != OTHERS},
         "open": one.state.open_deployment,
         "artifacts": files,
     }
@@ -163,7 +173,7 @@ def complaints(place: Path, scene: str) -> list[str]:
     final = {
         each["detailed"]
         for each in Cloud(place / "cloud").reports()
-        if each["status"] in FINAL and not each["id"].startswith("thinggroup/others")
+        if each["status"] in FINAL and not each["id"].startswith(OTHERS)
     }
     checks = {
         **{key: (value, result[key]) for key, value in wanted.items() if key != "artifacts"},
@@ -214,6 +224,7 @@ class Zygote:
 
 
 def _serve() -> None:
+    logging.disable()  # what goes wrong is said by exit codes and results
     for line in sys.stdin:
         order = json.loads(line)
         started = time.perf_counter()

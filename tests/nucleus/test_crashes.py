@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from tests.nucleus.crashes import SCENES, Zygote, complaints, folder, prepare
 
-WORKERS = 2
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scene", SCENES)
