@@ -24,7 +24,7 @@ import json
 import re
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from monodon.core.json import Json
 from monodon.ipc.errors import InvalidArgumentsError
@@ -36,9 +36,34 @@ _Write = Callable[[Any], Json]
 
 
 class Shape:
-    """Base of every structure of the service model: a frozen dataclass, each field None when absent."""
+    """Base of every structure of the service model: a frozen value, each field None when absent.
 
-    __slots__ = ("_body",)
+    It does what a dataclass does, for what the class annotates. There are a hundred of them, and making that many
+    dataclasses takes longer than everything else that a nucleus does to start.
+    """
+
+    def __init__(self, **fields: Any) -> None:
+        known = type(self).__annotations__
+        for name in fields:
+            if name not in known:
+                raise TypeError(f"{type(self).__name__} has no field {name}")
+        self.__dict__.update(fields)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is not to be changed")
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in type(self).__annotations__)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._values()))
+
+    def __repr__(self) -> str:
+        given = zip(type(self).__annotations__, self._values(), strict=True)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in given if value is not None)})"
 
 
 ShapeT = TypeVar("ShapeT", bound=Shape)
@@ -46,8 +71,6 @@ ShapeT = TypeVar("ShapeT", bound=Shape)
 
 class UnionShape(Shape):
     """A structure of which exactly one field is set."""
-
-    __slots__ = ()
 
 
 #: Wire names that camel case does not give.
@@ -173,7 +196,7 @@ def fields_of(shape: type[Shape]) -> tuple[tuple[str, str, _Read, _Write], ...]:
     if known is not None:
         return known
     hints = get_type_hints(shape)
-    made = _fields[shape] = tuple((name, wire_name(name), *_codec(hints[name])) for name in shape.__dataclass_fields__)  # type: ignore[attr-defined]
+    made = _fields[shape] = tuple((name, wire_name(name), *_codec(hints[name])) for name in shape.__annotations__)
     return made
 
 

@@ -7,7 +7,6 @@ Source: awsiotsdk 1.31.0, ``greengrasscoreipc/model.py``; ipc.md section 4.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import dataclass_transform
 
@@ -16,8 +15,8 @@ from monodon.ipc.serialisation import JsonObject, Shape, ShapeT, UnionShape
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def shape(cls: type[ShapeT]) -> type[ShapeT]:
-    """Make a structure of the service model."""
-    return dataclass(frozen=True, slots=True, kw_only=True)(cls)
+    """Mark a structure of the service model; :class:`Shape` does the work."""
+    return cls
 
 
 class ReceiveMode(StrEnum):

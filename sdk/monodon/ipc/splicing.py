@@ -7,12 +7,11 @@ the message is checked, and what it is stays JSON text. Everything else is read 
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from monodon.ipc.errors import InvalidArgumentsError
 from monodon.ipc.serialisation import Shape, read_json, read_shape
-from monodon.ipc.shapes import PublishToTopicRequest
+from monodon.ipc.shapes import PublishToTopicRequest, shape
 
 _SPACE = rb"[ \t\n\r]*"
 _SPACES: Final = b" \t\n\r"
@@ -38,7 +37,7 @@ _PIECE_BYTES: Final = 32 * 1024
 _LONG_BYTES: Final = 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@shape
 class SplicedPublish(Shape):
     """A publish whose message is still JSON text: an object, or a base64 string with its quotation marks."""
 
@@ -57,8 +56,6 @@ class SplicedPublish(Shape):
 
 class SplicedEvent(Shape):
     """A ``SubscriptionResponseMessage`` that exists as its body alone."""
-
-    __slots__ = ()
 
 
 def read_publish(body: bytes | memoryview) -> PublishToTopicRequest | SplicedPublish:
