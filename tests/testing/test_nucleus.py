@@ -51,6 +51,13 @@ async def test_a_component_runs_on_the_real_one(nucleus: RealNucleus) -> None:
         await nucleus.wait_for("hello", 2, timeout_s=0.1)
 
 
+async def test_a_local_deployment_asks_no_busy_component(nucleus: RealNucleus) -> None:
+    """Its componentUpdatePolicy is always SKIP_NOTIFY_COMPONENTS."""
+    async with nucleus.component(Settings()) as component, component.busy():
+        await nucleus.set_configuration({"times": 5})
+        assert component.settings.times == 5
+
+
 async def test_what_was_published_is_there_at_once(nucleus: RealNucleus) -> None:
     async with nucleus.component(Settings()) as component:
         for number in range(50):

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ class Metrics:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._window = Window()
+        self._lock = threading.Lock()
 
     def add(self, name: str, value: float = 1.0) -> None:
         """Add a value of a metric; what is only counted has the value 1.
@@ -26,11 +28,13 @@ class Metrics:
         Raises:
             ValueError: a name of more than 32 bytes, a 17th metric, or no finite number.
         """
-        self._window.add(name, value, self._clock())
+        with self._lock:
+            self._window.add(name, value, self._clock())
 
     def update(self, component: str) -> bytes | None:
         """Return the shadow update that tells all of it; None if there is nothing to tell."""
-        report = self._window.report(self._clock())
+        with self._lock:
+            report = self._window.report(self._clock())
         return None if report is None else shadow_update(component, report)
 
 

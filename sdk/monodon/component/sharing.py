@@ -3,7 +3,7 @@
 Each array is a file of its own in /dev/shm, written once and never again. Who shares or reads it holds a lease on it,
 a shared ``flock``, which the kernel ends when its process dies. The owner takes away the name when it lets go, the
 last reader when the owner is dead; readers that are not done keep the memory for as long as they map it.
-What an owner without readers left behind goes when anybody next shares: a file that nobody leases is nobody's.
+What an owner without readers left behind goes within seconds if anybody shares: a file that nobody leases is nobody's.
 
 Python's own ``multiprocessing.shared_memory`` is no help before 3.13: it unlinks under other readers.
 """
@@ -17,7 +17,6 @@ import mmap
 import os
 import re
 import stat
-import tempfile
 import time
 import uuid
 import weakref
@@ -173,7 +172,7 @@ class Sharer:
         self._keep_s = keep_s
         self._clock = clock
         self._leases: deque[_Lease] = deque()
-        self._is_swept = False
+        self._sweep_at_s = -math.inf
         self._close = weakref.finalize(self, _end_all, self._leases)
 
     @property
@@ -194,8 +193,9 @@ class Sharer:
         view, dtype = _bytes_of(array)
         if view.nbytes > self._budget_bytes:
             raise IpcError(f"an array of {view.nbytes} bytes is over the budget of {self._budget_bytes}", code=NO_ROOM)
-        if not self._is_swept:
-            self._is_swept = True
+        now_s = self._clock()
+        if now_s >= self._sweep_at_s:
+            self._sweep_at_s = now_s + self._keep_s
             sweep(self._folder)
         self._make_room(view.nbytes)
         lease = self._write(view, _group(group))
@@ -311,7 +311,7 @@ def _end_all(leases: deque[_Lease]) -> None:
 
 
 def _folder() -> Path:
-    return SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
+    return SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - as above
 
 
 def _group(group: str | int | None) -> int | None:
