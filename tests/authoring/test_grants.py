@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from monodon.authoring.grants import compare, grants_for, needs_of, read_needs
+from monodon.authoring.comparing import compare
+from monodon.authoring.grants import grants_for, needs_of, read_needs
 from monodon.authoring.project import find_components
 from monodon.authoring.recipes import access_control
 from monodon.errors import RecipeError
@@ -13,7 +14,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 def needs(code: str) -> dict[str, tuple[str, ...]]:
-    found = needs_of({"main.py": code})
+    found = needs_of({"main.py": code}, component="com.example.A")
     assert found.doubts == ()
     return dict(found.resources)
 
@@ -42,6 +43,16 @@ def needs(code: str) -> dict[str, tuple[str, ...]]:
         ("client.get_thing_shadow(thing_name='t', shadow_name='s')",
          {"GetThingShadow": ("$aws/things/t/shadow/name/s",)}),
         ("client.update_thing_shadow(thing_name=t, payload=b'')", {"UpdateThingShadow": ("$aws/things/*/shadow",)}),
+        ("component.request('a/where', {})",
+         {"PublishToTopic": ("a/where",), "SubscribeToTopic": ("a/where/replies/com.example.A",)}),
+        ("component.requests('a/where')", {"SubscribeToTopic": ("a/where",), "PublishToTopic": ("a/where/replies/*",)}),
+        ("component.secret('arn:x')", {"GetSecretValue": ("arn:x",)}),
+        ("async with component.metrics() as metrics: ...",
+         {"PublishToIoTCore": ("$aws/things/+/shadow/name/monodon-metrics/update",)}),
+        ("shadow = await component.shadow('s')\nawait shadow.report({})\nasync for s in shadow.changes(): ...",
+         {"GetThingShadow": ("$aws/things/*/shadow/name/s",), "UpdateThingShadow": ("$aws/things/*/shadow/name/s",),
+          "SubscribeToTopic": ("$aws/things/*/shadow/name/s/update/documents",)}),
+        ("component.shadow(thing_name='t')", {"GetThingShadow": ("$aws/things/t/shadow",)}),
         ("book.publish('novel')\nqueue.subscribe(1)", {}),
     ],
 )  # fmt: skip
@@ -63,6 +74,13 @@ def test_what_cannot_be_told_is_said(code: str) -> None:
     assert grants_for(found) == ()
 
 
+@pytest.mark.parametrize("code", ["client.get_secret_value(secret_id='wifi')", "component.secret('wifi')"])
+def test_a_grant_needs_the_arn_of_a_secret(code: str) -> None:
+    found = needs_of({"main.py": code})
+    assert found.resources == {"GetSecretValue": ()}
+    assert found.doubts == ("main.py:1: GetSecretValue on wifi: a grant needs the secret's ARN",)
+
+
 def test_code_that_is_no_python_is_one_clear_error() -> None:
     with pytest.raises(RecipeError) as error:
         needs_of({"main.py": "def ("})
@@ -75,7 +93,13 @@ def test_a_recipe_and_its_code_are_compared() -> None:
     assert list(compare(exact, found)) == []
     assert [problem.code for problem in compare({}, found)] == ["R820", "R820"]
     everything = {"aws.greengrass.ipc.pubsub": {"p": {"operations": ["*"], "resources": ["*"]}}}
-    assert sorted(problem.code for problem in compare(everything, found)) == ["R820", "R821"]
+    assert [problem.message for problem in compare(everything, found) if problem.code == "R821"] == [
+        "p allows '*', and the code uses PublishToTopic",
+        "p allows '*', and the code uses a/b",
+    ]
+    every_level = {"aws.greengrass.ipc.mqttproxy": {"p": {"operations": ["aws.greengrass#PublishToIoTCore"],
+                   "resources": ["#"]}}}  # fmt: skip
+    assert "p allows '#', and the code uses c/+/d" in [problem.message for problem in compare(every_level, found)]
     unused = {**exact, "aws.greengrass.ipc.pubsub": {**exact["aws.greengrass.ipc.pubsub"],
               "p": {"operations": ["aws.greengrass#SubscribeToTopic"], "resources": ["a/b"]}}}  # fmt: skip
     (problem,) = compare(unused, found)

@@ -107,13 +107,14 @@ def _compare_grants(text: str, file: str, code: Mapping[str, str]) -> Iterator[P
         return
     from dataclasses import replace
 
-    from monodon.authoring.grants import compare, needs_of  # reads Python: slow to import
+    from monodon.authoring.comparing import compare
+    from monodon.authoring.grants import needs_of  # reads Python: slow to import
 
     reading = read_recipe(text, file=file)
     if reading.recipe is None:
         return
     try:
-        needs = needs_of(code)
+        needs = needs_of(code, component=str(reading.recipe.name))
     except RecipeError:
         return  # broken code is the linter's matter
     defaults = find(reading.root, "ComponentConfiguration", "DefaultConfiguration")

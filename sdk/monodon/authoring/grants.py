@@ -11,23 +11,26 @@ from pathlib import Path
 
 from monodon.authoring.recipes import Grant, access_control
 from monodon.core.json import Json
-from monodon.core.policy import MQTT_PROXY, PUBSUB, SERVICE_OF, AccessControl
-from monodon.core.recipe.problems import Problem, Severity
-from monodon.errors import ConfigurationError, RecipeError
+from monodon.core.policy import MQTT_PROXY, SERVICE_OF
+from monodon.errors import RecipeError
 
-_PREFIX = "aws.greengrass#"
+PREFIX = "aws.greengrass#"
 #: How far a value is followed from name to name.
 _DEPTH = 6
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call that asks for a grant: its operation, and the argument that names the resource (keywords, position)."""
+    """A call that asks for a grant: its operation, and the argument that names the resource (keywords, position).
+
+    ``also`` is what the same call needs besides: an operation, and what is put behind the resource.
+    """
 
     operation: str
     keywords: tuple[str, ...]
     position: int | None = None
     is_shadow: bool = False
+    also: tuple[str, str] | None = None
 
 
 #: Methods of ``monodon.component.Component``; the receiver's name tells them from others' ``publish``.
@@ -36,7 +39,18 @@ _COMPONENT_CALLS: Mapping[str, _Call] = {
     "subscribe": _Call("SubscribeToTopic", ("topic",), 0),
     "publish_to_iot": _Call("PublishToIoTCore", ("topic",), 0),
     "subscribe_to_iot": _Call("SubscribeToIoTCore", ("topic",), 0),
+    "request": _Call("PublishToTopic", ("topic",), 0, also=("SubscribeToTopic", "/replies/<component>")),
+    "requests": _Call("SubscribeToTopic", ("topic",), 0, also=("PublishToTopic", "/replies/*")),
+    "secret": _Call("GetSecretValue", ("name",), 0),
 }
+#: Methods of a shadow that a component holds.
+_SHADOW_CALLS: Mapping[str, tuple[str, str]] = {
+    "report": ("UpdateThingShadow", ""),
+    "desire": ("UpdateThingShadow", ""),
+    "delete": ("DeleteThingShadow", ""),
+    "changes": ("SubscribeToTopic", "/update/documents"),
+}
+_METRICS = "$aws/things/+/shadow/name/monodon-metrics/update"
 #: Methods of awsiotsdk's GreengrassCoreIPCClientV2, and the fields of its request classes.
 _SDK_CALLS: Mapping[str, _Call] = {
     "publish_to_topic": _Call("PublishToTopic", ("topic",)),
@@ -70,11 +84,15 @@ def read_needs(path: Path) -> Needs:
     """
     files = sorted(path.glob("*.py")) if path.is_dir() else [path]
     code = {file.name: file.read_text(encoding="utf-8", errors="replace") for file in files if file.name != "recipe.py"}
-    return needs_of(code)
+    return needs_of(code, component=_name_from(path))
 
 
-def needs_of(code: Mapping[str, str]) -> Needs:
-    """Return what the sources, by file name, need together.
+def _name_from(path: Path) -> str:
+    return (path if path.is_dir() else path.parent).resolve().name
+
+
+def needs_of(code: Mapping[str, str], *, component: str = "*") -> Needs:
+    """Return what the sources, by file name, need together; ``component`` is whose they are.
 
     Raises:
         RecipeError: a source is no Python.
@@ -88,7 +106,8 @@ def needs_of(code: Mapping[str, str]) -> Needs:
     reader = _Reader(trees)
     found: dict[str, dict[str, None]] = {}
     for operation, resources in reader.uses():
-        found.setdefault(operation, {}).update(dict.fromkeys(resources))
+        named = [resource.replace("<component>", component) for resource in resources]
+        found.setdefault(operation, {}).update(dict.fromkeys(named))
     return Needs(
         resources={operation: tuple(resources) for operation, resources in found.items()},
         doubts=tuple(dict.fromkeys(reader.doubts)),
@@ -97,71 +116,18 @@ def needs_of(code: Mapping[str, str]) -> Needs:
 
 def access_control_for(path: Path, needs: Needs) -> dict[str, Json]:
     """Return the accessControl of a component that needs this; the folder names the component."""
-    folder = path if path.is_dir() else path.parent
-    return access_control(folder.resolve().name, grants_for(needs))
+    return access_control(_name_from(path), grants_for(needs))
 
 
 def grants_for(needs: Needs) -> tuple[Grant, ...]:
     """Return the least that allows what the code uses."""
     grants = []
     for operation, resources in needs.resources.items():
-        name = f"{_PREFIX}{operation}"
+        name = f"{PREFIX}{operation}"
         if resources:
             said = f"Allows {operation} on {', '.join(resources)}."
             grants.append(Grant(service=SERVICE_OF[name], operations=(name,), resources=resources, description=said))
     return tuple(grants)
-
-
-def compare(granted: Json, needs: Needs) -> Iterator[Problem]:
-    """Yield where a recipe's accessControl and the code's needs differ; where the code is in doubt, only what lacks."""
-    try:
-        control = AccessControl.read(granted or {})
-    except ConfigurationError:
-        return  # the recipe's own check says so
-    for operation, resources in needs.resources.items():
-        name = f"{_PREFIX}{operation}"
-        for resource in resources:
-            if not control.allows(SERVICE_OF[name], name, _example(resource, SERVICE_OF[name])):
-                yield Problem(
-                    code="R820",
-                    severity=Severity.ERROR,
-                    message=f"the code uses {operation} on {resource}, and accessControl does not allow it",
-                    hint="monodon recipe grants prints what it needs",
-                )
-    if not needs.doubts:
-        yield from _unused(granted, needs)
-
-
-def _example(resource: str, service: str) -> str:
-    """Return a topic that stands for a pattern."""
-    text = resource.replace("*", "x")
-    if service == MQTT_PROXY:
-        text = "/".join("x" if level == "+" else level for level in text.split("/"))
-    return text
-
-
-def _unused(granted: Json, needs: Needs) -> Iterator[Problem]:
-    for service, policies in granted.items() if isinstance(granted, Mapping) else ():
-        if service not in (PUBSUB, MQTT_PROXY) or not isinstance(policies, Mapping):
-            continue
-        for name, policy in policies.items():
-            operations = policy.get("operations", ()) if isinstance(policy, Mapping) else ()
-            for operation in operations if isinstance(operations, Sequence) else ():
-                used = needs.resources.get(str(operation).removeprefix(_PREFIX), ())
-                everything = operation == "*" or "*" in policy.get("resources", ())
-                if not used and operation != "*":
-                    message = f"{name} allows {operation.removeprefix(_PREFIX)}, which the code does not use"
-                elif everything:
-                    said = ", ".join(used) or ", ".join(needs.resources)
-                    message = f"{name} allows '*', and the code uses {said}"
-                else:
-                    continue
-                yield Problem(
-                    code="R821",
-                    severity=Severity.WARNING,
-                    message=message,
-                    hint="monodon recipe grants prints the least",
-                )
 
 
 @dataclass(slots=True)
@@ -226,27 +192,51 @@ class _Reader:
 
     def uses(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Yield each operation that is called, with the resources that could be told."""
+        shadows: dict[str, None] = {}
+        held: dict[tuple[str, str], None] = {}
         for file, tree in self._trees.items():
             for node in ast.walk(tree):
-                if isinstance(node, ast.Call) and (call := _grant_call(node)) is not None:
-                    argument = _argument(node, call)
-                    if argument is None:
-                        continue
-                    service = SERVICE_OF[f"{_PREFIX}{call.operation}"]
-                    wildcard = "+" if service == MQTT_PROXY else "*"
-                    texts = self._texts(argument, wildcard, _DEPTH)
-                    if call.is_shadow:
-                        texts = self._shadows(node, texts or ("*",))
-                    if texts is None:
-                        said = ast.unparse(argument)
-                        self.doubts.append(f"{file}:{node.lineno}: {call.operation} on {said}")
-                    yield call.operation, tuple(text for text in texts or () if text)
+                if not isinstance(node, ast.Call):
+                    continue
+                if (call := _grant_call(node)) is not None:
+                    yield from self._use(file, node, call)
+                elif _is_of(node, "component", "metrics"):
+                    yield "PublishToIoTCore", (_METRICS,)
+                elif _is_of(node, "component", "shadow"):
+                    things = self._texts_or(_keyword(node, "thing_name"), "*", "*")
+                    names = self._texts_or(_keyword(node, "name") or next(iter(node.args), None), "*", "")
+                    shadows.update(dict.fromkeys(_shadow_topics(things, names)))
+                elif _is_of(node, "shadow", *_SHADOW_CALLS):
+                    held[_SHADOW_CALLS[_name_of(node.func)]] = None
+        for operation, suffix in (("GetThingShadow", ""), *held) if shadows else ():
+            yield operation, tuple(f"{shadow}{suffix}" for shadow in shadows)
 
-    def _shadows(self, node: ast.Call, things: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the resources of a shadow's operations: of the named one, if there is a name, or else the classic."""
-        name = next((one.value for one in node.keywords if one.arg == "shadow_name"), None)
-        names = [""] if name is None else [f"/name/{text}" for text in self._texts(name, "*", _DEPTH) or ("*",)]
-        return tuple(f"$aws/things/{thing}/shadow{one}" for thing in things for one in names)
+    def _use(self, file: str, node: ast.Call, call: _Call) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield what one call needs."""
+        argument = _argument(node, call)
+        if argument is None:
+            return
+        wildcard = "+" if SERVICE_OF[f"{PREFIX}{call.operation}"] == MQTT_PROXY else "*"
+        texts = self._texts(argument, wildcard, _DEPTH)
+        if call.is_shadow:
+            texts = _shadow_topics(texts or ("*",), self._texts_or(_keyword(node, "shadow_name"), "*", ""))
+        where = f"{file}:{node.lineno}: {call.operation} on"
+        if texts is None:
+            self.doubts.append(f"{where} {ast.unparse(argument)}")
+        elif call.operation == "GetSecretValue":
+            self.doubts += [f"{where} {text}: a grant needs the secret's ARN" for text in texts if text[:4] != "arn:"]
+            texts = tuple(text for text in texts if text[:4] == "arn:")
+        told = tuple(text for text in texts or () if text)
+        yield call.operation, told
+        if call.also:
+            operation, suffix = call.also
+            yield operation, tuple(f"{text}{suffix}" for text in told)
+
+    def _texts_or(self, node: ast.expr | None, unknown: str, missing: str) -> tuple[str, ...]:
+        """Return the texts that an argument may have; ``missing`` if it is not given, ``unknown`` if it can be any."""
+        if node is None or (isinstance(node, ast.Constant) and node.value is None):
+            return (missing,)
+        return self._texts(node, unknown, _DEPTH) or (unknown,)
 
     def _texts(self, node: ast.expr, wildcard: str, depth: int) -> tuple[str, ...] | None:
         """Return the texts that an expression may have, ``wildcard`` for a part that varies; None if it can be any."""
@@ -337,9 +327,26 @@ def _grant_call(node: ast.Call) -> _Call | None:
         return _REQUESTS[name]
     if not isinstance(node.func, ast.Attribute):
         return None
-    if name in _COMPONENT_CALLS and "component" in ast.unparse(node.func.value).lower():
+    if _is_of(node, "component", *_COMPONENT_CALLS):
         return _COMPONENT_CALLS[name]
     return _SDK_CALLS.get(name)
+
+
+def _is_of(node: ast.Call, receiver: str, *methods: str) -> bool:
+    """Tell whether it is a call of a method of something that is named as ``receiver``."""
+    function = node.func
+    named = isinstance(function, ast.Attribute) and function.attr in methods
+    return named and receiver in ast.unparse(function.value).lower()  # type: ignore[attr-defined]  # it is one
+
+
+def _shadow_topics(things: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the resources of shadows' operations: of named ones, or of the classic one, whose name is empty."""
+    parts = [f"/name/{name}" if name else "" for name in names]
+    return tuple(f"$aws/things/{thing}/shadow{part}" for thing in things for part in parts)
+
+
+def _keyword(node: ast.Call, name: str) -> ast.expr | None:
+    return next((one.value for one in node.keywords if one.arg == name), None)
 
 
 def _argument(node: ast.Call, call: _Call) -> ast.expr | None:

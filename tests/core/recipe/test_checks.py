@@ -154,6 +154,7 @@ EXAMPLES: Mapping[str, str] = {
     "R708": "ComponentDependencies: {B: {VersionRequirement: '*'}}\n" + steps("Run: exec a {B:artifacts:path}"),
     "R709": steps("Run: exec a x/y", artifacts("Uri: s3://b/x.zip")).replace("x/y", "{artifacts:path}/x/y"),
     "R710": steps("Run: exec {artifacts:path}/x", artifacts("Uri: s3://b/x")),
+    "R711": "ComponentDependencies: {C: {VersionRequirement: '*'}}\n" + steps("Run: exec a {C:artifacts:path}"),
     "R801": configuration("accessControl: [a]"),
     "R802": policy(f"{PUBLISH}, resources: [a]", "aws.greengrass.pubsub"),
     "R803": policy("operations: [PublishToTopic], resources: [a]"),
@@ -195,7 +196,13 @@ NEIGHBOUR = parse_recipe(
     + steps("", artifacts("Uri: s3://b/x")).replace("  Lifecycle:\n    \n", ""),
     file="recipe.yaml",
 )
-NEIGHBOURS: Mapping[ComponentName, tuple[Recipe, ...]] = {ComponentName("B"): (NEIGHBOUR,)}
+WITH_STEPS = parse_recipe(
+    HEAD.replace("com.example.A", "C") + steps("Run: exec c", artifacts("Uri: s3://b/x")), file="recipe.yaml"
+)
+NEIGHBOURS: Mapping[ComponentName, tuple[Recipe, ...]] = {
+    ComponentName("B"): (NEIGHBOUR,),
+    ComponentName("C"): (WITH_STEPS,),
+}
 CODE = {"main.py": "await component.ready()"}
 
 
@@ -300,19 +307,65 @@ def test_templates_of_gdk_raise_no_alarm() -> None:
     text = text.replace("s3://bucket/", "s3://BUCKET_NAME/COMPONENT_NAME/COMPONENT_VERSION/")
     assert check(text, file="recipe.yaml") == ()
     assert check(text.replace("'{COMPONENT_VERSION}'", "NEXT_PATCH"), file="recipe.yaml") == ()
+    assert check(text.replace("'{COMPONENT_VERSION}'", "COMPONENT_VERSION"), file="recipe.yaml") == ()
 
 
 @pytest.mark.parametrize(
-    ("pinned", "is_found"),
-    [("s3://", True), ("boto3", True), ("s3 = 1", False)],
+    ("text", "code", "is_found"),
+    [
+        (steps("Run: exec a s3://b/c"), "", True),
+        (steps("Run: exec a"), "import boto3\n", True),
+        (steps("Run: exec a"), "import os, boto3\n", True),
+        (steps("Run: exec a"), "keep(to='s3://b/c')\n", True),
+        (steps("Run: exec a"), "s3 = 1\n", False),
+        (configuration("model: s3://b/c"), "", True),
+        (configuration("model: /b/c"), "", False),
+    ],
 )
-def test_aws_at_run_time_asks_for_credentials(pinned: str, is_found: bool) -> None:
-    text = with_head(steps("Run: exec a"))
-    code = {"main.py": "import boto3\n"} if pinned == "boto3" else {}
-    if pinned == "s3://":
-        text = with_head(steps("Run: exec a s3://b/c"))
-    codes = {problem.code for problem in check(text, file="recipe.yaml", code=code)}
+def test_aws_at_run_time_asks_for_credentials(text: str, code: str, is_found: bool) -> None:
+    codes = {problem.code for problem in check(with_head(text), file="recipe.yaml", code={"main.py": code})}
     assert ("R606" in codes) == is_found
+
+
+@pytest.mark.parametrize(
+    ("text", "is_found"),
+    [
+        (configuration("apiToken: abc123"), True),
+        (configuration("aws_secret_access_key: abc123"), True),
+        (configuration("mqtt.password: abc123"), True),
+        (configuration("password: ''"), False),
+        (configuration("secretArn: 'arn:aws:secretsmanager:eu-west-1:1:secret:x'"), False),
+        (configuration("secret: 'arn:aws:secretsmanager:eu-west-1:1:secret:x'"), False),
+        (configuration("maxTokens: many"), False),
+        (configuration("password: '{configuration:/x}'"), False),
+        (steps("Run: exec a --password hunter22"), True),
+        (steps("Run: API_KEY=hunter22 exec a"), True),
+        (steps("Run: exec a --password $PASSWORD"), False),
+        (steps("Run: exec a --password {configuration:/password}"), False),
+        (steps("Run: exec a --password --verbose"), False),
+        (steps("Run: exec a AKIAIOSFODNN7EXAMPLE"), True),
+    ],
+)
+def test_secrets_are_told_by_their_names_and_looks(text: str, is_found: bool) -> None:
+    assert ("R904" in found(with_head(text))) == is_found
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (steps("Run: exec a {artifacts:path}/x-$VERSION.py", artifacts("Uri: s3://b/x-1.py")), "R513"),
+        (steps("Run: exec a {artifacts:path}/x.py", artifacts("Uri: 's3://b/$ARTIFACT'")), "R513"),
+        (steps("Startup: python3 -u serve.py &"), "R410"),
+        (policy(f"{PUBLISH}, resources: ['a/*']"), "R809"),
+    ],
+)
+def test_what_is_well_raises_no_alarm(text: str, code: str) -> None:
+    assert code not in found(with_head(text))
+
+
+def test_a_problem_is_said_once() -> None:
+    text = with_head(steps("Run: exec a {configuration:/x} {configuration:/x}"))
+    assert [one.code for one in check(text, file="recipe.yaml")].count("R503") == 1
 
 
 def test_an_artifact_of_a_component_without_steps_is_an_error() -> None:

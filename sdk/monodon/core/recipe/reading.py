@@ -286,6 +286,8 @@ class _Reader:
             return None
 
     def _filled(self, text: str) -> str:
+        if text == "COMPONENT_VERSION":  # as build scripts of one's own write it
+            return PLACEHOLDERS["{COMPONENT_VERSION}"]
         for placeholder, value in PLACEHOLDERS.items():
             text = text.replace(placeholder, value)
         return text

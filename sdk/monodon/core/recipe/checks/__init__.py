@@ -51,7 +51,7 @@ def check(
         code: the component's Python source, by file name.
     """
     decoded = text if isinstance(text, str) else text.decode(errors="replace")
-    is_template = any(placeholder in decoded for placeholder in PLACEHOLDERS)
+    is_template = any(placeholder in decoded for placeholder in (*PLACEHOLDERS, "COMPONENT_VERSION"))
     reading = read_recipe(text, file=file, is_template=is_template)
     if reading.root is None:
         return reading.problems
@@ -64,7 +64,8 @@ def check(
         code=code or {},
     )
     found = [_problem(rule, one, subject) for rule in _rules_for(targets) for one in rule.check(subject)]
-    return tuple(sorted((*reading.problems, *found), key=lambda one: (one.line, one.column, one.code)))
+    once = dict.fromkeys((*reading.problems, *found))
+    return tuple(sorted(once, key=lambda one: (one.line, one.column, one.code)))
 
 
 def _rules_for(targets: Collection[Target]) -> list[Rule]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from monodon.core.policy import MQTT_PROXY, PUBSUB, SERVICE_OF, SERVICES
-from monodon.core.recipe.checks.rule import DEVICE, ERROR, HINT, WARNING, Found, rule
+from monodon.core.recipe.checks.rule import DEVICE, ERROR, HINT, LITE, WARNING, Found, rule
 from monodon.core.recipe.checks.subject import Subject
 from monodon.core.recipe.nodes import Entries, Items, Scalar, child
 from monodon.core.recipe.problems import closest
@@ -143,7 +143,7 @@ def mqtt_wildcard_for_a_local_topic(subject: Subject) -> Iterator[Found]:
                 yield Found(item, at, message, f"write {right}", item.text)
 
 
-@rule("R808", WARNING, DEVICE)
+@rule("R808", WARNING, DEVICE, LITE)
 def thing_name_in_a_grant(subject: Subject) -> Iterator[Found]:
     """A resource has ``{iot:thingName}``, which most devices do not fill in.
 
@@ -164,7 +164,8 @@ def everything_is_allowed(subject: Subject) -> Iterator[Found]:
     ``monodon recipe grants`` prints what the code needs.
     """
     for service, name, policy, pointer in subject.policies:
-        everything = any(item.text == "*" for item, _ in _listed(policy, "resources", pointer))
+        wildcards = ("*", "#") if service.text == MQTT_PROXY else ("*",)
+        everything = any(item.text in wildcards for item, _ in _listed(policy, "resources", pointer))
         if everything and service.text in (PUBSUB, MQTT_PROXY):
             yield Found(name, pointer, f"{name.text} allows every topic", "name the topics that the component uses")
 

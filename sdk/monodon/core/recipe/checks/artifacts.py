@@ -118,15 +118,32 @@ def digest_without_algorithm(subject: Subject) -> Iterator[Found]:
 
 @rule("R708", ERROR)
 def others_cannot_read_it(subject: Subject) -> Iterator[Found]:
-    """Another component reads an artifact that only its owner may read.
+    """Another component reads an artifact that root alone may read.
 
-    The file of a component without any step stays root's, mode 0400; with a step it becomes the component's user's.
+    A component without any step has no user: its artifacts stay root's, mode 0400, unless Read is ALL.
     """
+    yield from _unreadable(subject, has_steps=False)
+
+
+@rule("R711", WARNING)
+def others_may_not_read_it(subject: Subject) -> Iterator[Found]:
+    """Another component reads an artifact that only its owner's user may read.
+
+    It works while both components run as the same user, and fails as soon as ``runWith`` gives one of them its own.
+    """
+    yield from _unreadable(subject, has_steps=True)
+
+
+def _unreadable(subject: Subject, *, has_steps: bool) -> Iterator[Found]:
+    """Yield the private artifacts that are read from elsewhere, of components with steps or of those without."""
     for component, readers in _readers(subject).items():
-        if component == subject.name:
+        if component == subject.name and bool(subject.steps) == has_steps:
             yield from _own_unreadable(subject, readers)
         elif component in subject.dependency_names:
-            yield from _unreadable_dependency(subject, component)
+            known = subject.neighbours.get(component, ())
+            private = [recipe for recipe in known if _is_private(recipe) and _has_steps(recipe) == has_steps]
+            if private:
+                yield _unreadable_dependency(subject, private[-1])
 
 
 def _readers(subject: Subject) -> dict[str, list[str]]:
@@ -153,15 +170,15 @@ def _own_unreadable(subject: Subject, readers: list[str]) -> Iterator[Found]:
             yield Found(artifact, pointer, message, hint)
 
 
-def _unreadable_dependency(subject: Subject, component: str) -> Iterator[Found]:
-    known = subject.neighbours.get(component, ())
-    unreadable = [recipe for recipe in known if _is_private(recipe)]
-    if unreadable:
-        node = next(name for name, _, _ in subject.dependencies if name.text == component)
-        message = f"its artifacts are read here, and {component} {unreadable[-1].version} lets only its owner read them"
-        yield Found(
-            node, "/ComponentDependencies", message, f"write Permission: {{Read: ALL}} in the recipe of {component}"
-        )
+def _unreadable_dependency(subject: Subject, recipe: Recipe) -> Found:
+    node, pointer = next((name, at) for name, _, at in subject.dependencies if name.text == recipe.name)
+    whom = "only its user" if _has_steps(recipe) else "only root"
+    message = f"{whom} may read the artifacts of {recipe.name} {recipe.version} that are used here"
+    return Found(node, pointer, message, f"write Permission: {{Read: ALL}} in the recipe of {recipe.name}")
+
+
+def _has_steps(recipe: Recipe) -> bool:
+    return bool(recipe.lifecycle) or any(manifest.lifecycle for manifest in recipe.manifests)
 
 
 def _is_private(recipe: Recipe) -> bool:

@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterator
 
 from monodon.core.recipe.checks.rule import ERROR, HINT, WARNING, Found, rule
-from monodon.core.recipe.checks.subject import Subject
+from monodon.core.recipe.checks.subject import Subject, texts
 from monodon.core.recipe.nodes import Scalar, child
 from monodon.core.semver import Requirement
 from monodon.errors import InvalidRequirement
 
 TOKEN_EXCHANGE = "aws.greengrass.TokenExchangeService"  # noqa: S105 (a component's name, no secret)
+_AWS_IN_CODE = r"""^\s*(?:import|from) (?:[\w, ]+, *)?(boto3|botocore|aioboto3)\b|["'](s3)://"""
 _PARTIAL = r"(?:<=|>=|==|[<>=])\s*v?\d+(?:\.\d+)?(?![\d.])"
 
 
@@ -45,7 +46,7 @@ def partial_version(subject: Subject) -> Iterator[Found]:
 def nothing_satisfies(subject: Subject) -> Iterator[Found]:
     """No known version of a dependency satisfies the requirement.
 
-    Looked for among the recipes of the same folder.
+    Looked for among the recipes of the same folder, and with ``--cloud`` in the cloud, too.
     """
     for name, node, pointer in _requirements(subject):
         known = subject.neighbours.get(name.text, ())
@@ -93,7 +94,8 @@ def tilde_greater(subject: Subject) -> Iterator[Found]:
 def no_token_exchange(subject: Subject) -> Iterator[Found]:
     """AWS is used at run time without the token exchange service.
 
-    boto3, the AWS CLI and ``s3://`` get their credentials from aws.greengrass.TokenExchangeService.
+    boto3, the AWS CLI and ``s3://`` in a script, in a setting or in the code get their credentials from
+    aws.greengrass.TokenExchangeService.
     """
     if TOKEN_EXCHANGE in subject.dependency_names or subject.name == TOKEN_EXCHANGE:
         return
@@ -103,10 +105,14 @@ def no_token_exchange(subject: Subject) -> Iterator[Found]:
         if found:
             yield Found(script, step.pointer, f"{step.name} uses AWS ({found[0]}) without credentials", hint, found[0])
             return
+    for part in texts(subject.configuration.node, subject.configuration.pointer) if subject.configuration else ():
+        if isinstance(part.node, Scalar) and part.node.text.startswith("s3://"):
+            yield Found(part.node, part.pointer, f"{part.node.text} cannot be read without credentials", hint)
+            return
     for file, text in subject.code.items():
-        found = re.search(r"^\s*(?:import|from) (boto3|botocore|aioboto3)\b", text, re.MULTILINE)
+        found = re.search(_AWS_IN_CODE, text, re.MULTILINE)
         if found:
-            yield Found(subject.root, "", f"{file} uses {found[1]} without credentials", hint)
+            yield Found(subject.root, "", f"{file} uses {found[1] or found[2]} without credentials", hint)
             return
 
 

@@ -181,7 +181,8 @@ def long_running_startup(subject: Subject) -> Iterator[Found]:
     Say how long loading may take; or use Run for a program that reports nothing.
     """
     for step, script in subject.scripts:
-        if step.name == "Startup" and step.get("Timeout") is None and re.search(_ENDLESS, script.text):
+        ends = script.text.rstrip().endswith("&")
+        if step.name == "Startup" and not ends and step.get("Timeout") is None and re.search(_ENDLESS, script.text):
             hint = "set Timeout, and report RUNNING when ready; or make it Run"
             yield Found(script, step.pointer, "Startup goes on, with the default time-out of 120 seconds", hint)
 
@@ -259,7 +260,7 @@ def empty_script(subject: Subject) -> Iterator[Found]:
             yield Found(script, step.pointer, f"the script of {step.name} is empty: the step is absent", "remove it")
 
 
-@rule("R416", WARNING)
+@rule("R416", HINT)
 def python_without_exec(subject: Subject) -> Iterator[Found]:
     """A long-running Python program is started without exec.
 

@@ -9,7 +9,15 @@ from monodon.core.recipe.nodes import Entries, Items, Node, Scalar, child
 
 _DROPPED = r"PYTHONPATH|PYTHONHOME|LD_\w+|DYLD_\w+"
 _OF_THE_NUCLEUS = r"AWS_(?:CONTAINER_\w+|GG_\w+|IOT_THING_NAME)|SVCUID|GGC_VERSION|GG_ROOT_CA_PATH"
-_PRIVATE_NAME = r"(?i)(?:^|[_.-])(?:password|passwd|secret|api_?key|access_?key|private_?key|auth_?token)$"
+#: Of names in small letters, their words joined by '_'.
+_PRIVATE_NAME = (
+    r"(?:^|_)(?:password|passwd|secret|(?:api|access|secret|private)_?key"
+    r"|(?:api|auth|access|bearer)_?token)$"
+)
+#: ``--password x`` and ``PASSWORD=x`` in a script, unless a variable or a file gives it.
+_PRIVATE_ARGUMENT = (
+    r"(?i)(--?(?:password|passwd|secret|api-key|token)|\b\w*(?:password|secret|api_key))[ =][\"']?[^\s\"'${<-]{4,}"
+)
 _PRIVATE_TEXT = (
     r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|-----BEGIN [A-Z ]*PRIVATE KEY-----|\bghp_[A-Za-z0-9]{36}\b"
     r"|\bxox[bp]-[0-9A-Za-z-]{20,}"
@@ -76,10 +84,12 @@ def _why_secret(part: Part) -> str | None:
     if found:
         return f"{found[0][:8]}… looks like a key"
     name = part.pointer.rpartition("/")[2]
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[.-]", "_", name).lower()
     text = part.node.value
-    if re.search(_PRIVATE_NAME, name) and isinstance(text, str) and text and not re.search(r"[{$<]|arn:|^/", text):
+    if re.search(_PRIVATE_NAME, words) and isinstance(text, str) and text and not re.search(r"[{$<]|arn:|^/", text):
         return f"{name} looks like a secret"
-    return None
+    found = re.search(_PRIVATE_ARGUMENT, part.node.text) if "/lifecycle/" in part.pointer.lower() else None
+    return f"{found[1]} gets its value" if found else None
 
 
 @rule("R905", WARNING)

@@ -271,9 +271,9 @@ def file_of_no_artifact(subject: Subject) -> Iterator[Found]:
 
 
 def _missing(subject: Subject, key: str, names: set[str]) -> Iterator[Found]:
-    if not names or subject.is_template:
+    if not names or any(re.search(r"[${]|COMPONENT_", name) for name in names):  # a template's own words
         return
-    pattern = re.compile(rf"\{{artifacts:{key}\}}/([\w.-]+)")
+    pattern = re.compile(rf"\{{artifacts:{key}\}}/([\w.-]+)(?![\w.$*?{{-])")
     for lifecycle, pointer, _ in subject.lifecycles:
         for part in texts(lifecycle, pointer):
             for match in pattern.finditer(part.node.text if isinstance(part.node, Scalar) else ""):
