@@ -34,6 +34,12 @@ def test_a_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         pytest.fail("it is below a file")
 
 
+def test_what_is_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ready.json").mkdir()
+    with pytest.raises(StateError, match=r"cannot use .*ready.json"), claimed(tmp_path):
+        pytest.fail("the file that says it is ready cannot be there")
+
+
 def test_what_a_dead_nucleus_left_is_no_sign_of_life(tmp_path: Path) -> None:
     (tmp_path / "ready.json").write_text("{}")
     with claimed(tmp_path) as root:

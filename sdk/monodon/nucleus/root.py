@@ -44,9 +44,10 @@ def claimed(root: Path) -> Iterator[Path]:
                 f"another nucleus (process {holder or 'unknown'}) uses {root}",
                 hint="stop it, or choose another --root",
             ) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        (root / READY_FILE).unlink(missing_ok=True)
+        with writable(root):
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+            (root / READY_FILE).unlink(missing_ok=True)
         yield root
     finally:
         os.close(lock)
