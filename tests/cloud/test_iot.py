@@ -269,6 +269,20 @@ async def test_jobs_from_the_control_plane(cloud: Any) -> None:
     await cloud.off_loop(work)
 
 
+async def test_a_thing_changes_groups_at_once(cloud: Any) -> None:
+    def work() -> None:
+        iot = cloud.iot
+        cloud.add_drone("drone-1", "a")
+        iot.create_thing_group(thingGroupName="b")
+        change = {"thingGroupsToAdd": ["b"], "thingGroupsToRemove": ["a"]}
+        refused(lambda: iot.update_thing_groups_for_thing(**change), "InvalidRequestException")
+        iot.update_thing_groups_for_thing(thingName="drone-1", **change)
+        groups = iot.list_thing_groups_for_thing(thingName="drone-1")["thingGroups"]
+        assert [each["groupName"] for each in groups] == ["b"]
+
+    await cloud.off_loop(work)
+
+
 async def test_a_job_is_changed_under_way(cloud: Any) -> None:
     def work() -> None:
         iot, data = cloud.iot, cloud.client_of("iot-jobs-data")

@@ -232,7 +232,9 @@ class Things:
         self._registry.membership_changed(thing)
 
     def update_thing_groups_for_thing(self, request: Request, context: RequestContext) -> None:
-        thing = request["thingName"]
+        thing = request.get("thingName")
+        if thing is None:
+            raise ServiceError("InvalidRequestException", "thingName is needed", status=400)
         self._registry.thing(thing)
         for change, groups in (
             (self._join, request.get("thingGroupsToAdd", [])),
