@@ -33,8 +33,10 @@ _PRELUDE = struct.Struct(">III")
 _LENGTHS = struct.Struct(">II")
 _CRC = struct.Struct(">I")
 _SHORT = struct.Struct(">H")
-#: A frame still growing gets at most this much room at once, so that a length alone costs a sender's peer nothing.
-_GROWTH_BYTES: Final = 1024 * 1024
+#: A frame still growing gets so many times the room that it has filled, and at least so much: a length that is only
+#: claimed costs the receiver next to nothing.
+_GROWTH: Final = 4
+_LEAST_ROOM_BYTES: Final = 4096
 #: A payload from this size on is not copied out of a frame that was put together.
 _LARGE_BYTES: Final = 64 * 1024
 
@@ -288,7 +290,7 @@ class Decoder:
             self._total, self._partial = 0, bytearray(view)
             return
         self._total = _check_prelude(view, self.max_frame_bytes)
-        self._partial = bytearray(min(self._total, max(2 * filled, filled + _GROWTH_BYTES)))
+        self._partial = bytearray(min(self._total, max(_GROWTH * filled, _LEAST_ROOM_BYTES)))
         self._partial[:filled] = view
 
     def _continue(self, view: memoryview) -> memoryview:
@@ -308,7 +310,8 @@ class Decoder:
 
     def _grow(self) -> None:
         if len(self._partial) == self._filled:
-            self._partial.extend(bytes(min(self._total - self._filled, max(self._filled, _GROWTH_BYTES))))
+            room = min(self._total, max(_GROWTH * self._filled, _LEAST_ROOM_BYTES))
+            self._partial.extend(bytes(room - self._filled))
 
     def _finish(self) -> Message:
         frame, self._partial = self._partial, bytearray()
