@@ -1,17 +1,18 @@
 """Recipes on disk → their problems: finds the files, and what is known around each of them."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from monodon.authoring.project import RECIPE_FILES, Kind, Source, find_components
 from monodon.core.names import ComponentName
-from monodon.core.recipe.checks import DEFAULT_TARGETS, Target, check
+from monodon.core.recipe.checks import DEFAULT_TARGETS, Published, Target
+from monodon.core.recipe.checks import check as check_text
 from monodon.core.recipe.model import Recipe
 from monodon.core.recipe.nodes import Entries, find
 from monodon.core.recipe.problems import Problem, Severity
 from monodon.core.recipe.reading import read_recipe
-from monodon.core.recipe.writing import write_yaml
 from monodon.errors import MonodonError, RecipeError
 
 
@@ -33,8 +34,13 @@ class Checked(NamedTuple):
         return any(problem.severity is Severity.ERROR for problem in self.problems)
 
 
-def check_paths(paths: Sequence[Path], *, targets: Collection[Target] = DEFAULT_TARGETS) -> Iterator[Checked]:
+def check_paths(
+    paths: Sequence[Path], *, targets: Collection[Target] = DEFAULT_TARGETS, published: Published | None = None
+) -> Iterator[Checked]:
     """Check every recipe in ``paths``, files and folders; the recipes of the folders know one another.
+
+    Args:
+        published: where to ask for versions of dependencies that are not in the folders; what it raises is not caught.
 
     Raises:
         RecipeError: a path does not exist, or a folder has no recipe.
@@ -47,7 +53,7 @@ def check_paths(paths: Sequence[Path], *, targets: Collection[Target] = DEFAULT_
         sources += found
     neighbours = known_recipes(sources) if any(path.is_dir() for path in paths) else {}
     for source in sources:
-        yield from _check_source(source, targets, neighbours)
+        yield from _check_source(source, targets, neighbours, published)
 
 
 def known_recipes(sources: Sequence[Source]) -> Mapping[ComponentName, tuple[Recipe, ...]]:
@@ -72,14 +78,18 @@ def python_files(source: Source) -> dict[str, str]:
 
 
 def _check_source(
-    source: Source, targets: Collection[Target], neighbours: Mapping[ComponentName, tuple[Recipe, ...]]
+    source: Source,
+    targets: Collection[Target],
+    neighbours: Mapping[ComponentName, tuple[Recipe, ...]],
+    published: Published | None,
 ) -> Iterator[Checked]:
     code = python_files(source)
+    check = partial(check_text, targets=targets, neighbours=neighbours, code=code, published=published)
     if source.kind is not Kind.PYTHON:
         content = source.file.read_bytes()
         text = content.decode(errors="replace")
         problems = (
-            *check(content, file=source.file.name, targets=targets, neighbours=neighbours, code=code),
+            *check(content, file=source.file.name),
             *_compare_grants(text, source.file.name, code),
         )
         yield Checked(file=source.file, label=str(source.file), text=text, problems=problems)
@@ -90,10 +100,12 @@ def _check_source(
         problem = Problem(code="R011", severity=Severity.ERROR, message=error.message, hint=error.hint)
         yield Checked(file=source.file, label=str(source.file), text="", problems=(problem,), is_written_by_hand=False)
         return
+    from monodon.core.recipe.writing import write_yaml  # most recipes are text already
+
     for recipe in recipes:
         text = write_yaml(recipe)
         problems = (
-            *check(text, file="recipe.yaml", targets=targets, neighbours=neighbours, code=code),
+            *check(text, file="recipe.yaml"),
             *_compare_grants(text, "recipe.yaml", code),
             *_stale_policies(recipe, recipes),
         )

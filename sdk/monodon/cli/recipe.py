@@ -3,11 +3,15 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from monodon.core.recipe.problems import Problem, Severity
 from monodon.errors import ConfigurationError, RecipeError
+
+if TYPE_CHECKING:
+    from monodon.core.recipe.checks import Published
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.HINT: "cyan"}
 #: Fixes that overlap are applied one after the other.
@@ -29,9 +33,10 @@ def command() -> None:
     type=click.Choice(["device", "cloud", "lite"]),
     help="Who will read it; may be given again.  [default: cloud and device]",
 )
+@click.option("--cloud", is_flag=True, help="Ask AWS, or the cloud of AWS_ENDPOINT_URL, for versions of dependencies.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--fix", is_flag=True, help="Apply the safe fixes, and show what changed.")
-def check(paths: tuple[Path, ...], targets: tuple[str, ...], as_json: bool, fix: bool) -> None:
+def check(paths: tuple[Path, ...], targets: tuple[str, ...], cloud: bool, as_json: bool, fix: bool) -> None:
     """Say everything that is wrong with recipes: files, or folders of components.
 
     Exit 0 without an error, 1 with errors.
@@ -40,11 +45,12 @@ def check(paths: tuple[Path, ...], targets: tuple[str, ...], as_json: bool, fix:
     from monodon.core.recipe.checks import DEFAULT_TARGETS, Target
 
     wanted = frozenset(Target(name) for name in targets) or DEFAULT_TARGETS
-    checked: Sequence[Checked] = list(check_paths(paths, targets=wanted))
+    published = _published() if cloud else None
+    checked: Sequence[Checked] = list(check_paths(paths, targets=wanted, published=published))
     for _ in range(MAX_FIXES if fix else 0):
         if not [one for one in checked if one.is_written_by_hand and _fix(one.file, one.text, one.problems)]:
             break
-        checked = list(check_paths(paths, targets=wanted))
+        checked = list(check_paths(paths, targets=wanted, published=published))
     if as_json:
         files = [{"file": one.label, "problems": [_as_json(problem) for problem in one.problems]} for one in checked]
         click.echo(json.dumps({"files": files}, indent=2, ensure_ascii=False))
@@ -54,6 +60,16 @@ def check(paths: tuple[Path, ...], targets: tuple[str, ...], as_json: bool, fix:
                 _print(problem, one.label, one.text)
         click.echo(_summary([problem for one in checked for problem in one.problems], len(checked)), err=True)
     raise click.exceptions.Exit(1 if any(one.has_errors for one in checked) else 0)
+
+
+def _published() -> "Published":
+    from functools import cache
+
+    from monodon.fleet import Aws
+    from monodon.publish.versions import versions_of
+
+    aws = Aws()
+    return cache(lambda name: versions_of(name, aws.greengrass, region=aws.region, account=aws.account))
 
 
 def _fix(file: Path, text: str, problems: Sequence[Problem]) -> bool:

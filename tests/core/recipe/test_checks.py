@@ -12,6 +12,7 @@ from monodon.core.recipe.checks import DEFAULT_TARGETS, RULES, Target, check, ex
 from monodon.core.recipe.model import Recipe
 from monodon.core.recipe.problems import Severity
 from monodon.core.recipe.reading import parse_recipe
+from monodon.core.semver import Version
 
 EVERY = frozenset(Target)
 HEAD = """RecipeFormatVersion: '2020-01-25'
@@ -411,3 +412,26 @@ def test_no_recipe_makes_a_rule_raise(parts: dict[str, str]) -> None:
 def test_no_text_makes_the_check_raise(text: str) -> None:
     check(text, file="recipe.yaml", targets=EVERY)
     check(HEAD + text, file="recipe.yaml", targets=EVERY)
+
+
+@pytest.mark.parametrize(
+    ("requirement", "published", "hint"),
+    [
+        ("^1.0.0", {"D": ("1.2.0",)}, None),
+        ("^2.0.0", {"D": ("1.2.0", "1.1.0")}, "there are 1.1.0, 1.2.0"),
+        ("^2.0.0", {}, "there is no D: publish it first"),
+    ],
+)
+def test_a_registry_is_asked_for_versions(requirement: str, published: dict[str, tuple[str, ...]], hint: str) -> None:
+    text = with_head(needs(f"D: {{VersionRequirement: {requirement}}}"))
+    problems = check(
+        text, file="r.yaml", published=lambda name: [Version.parse(one) for one in published.get(name, ())]
+    )
+    assert [one.hint for one in problems if one.code == "R602"] == ([hint] if hint else [])
+
+
+def test_a_registry_is_not_asked_for_what_the_folder_has() -> None:
+    asked: list[str] = []
+    text = with_head(needs("B: {VersionRequirement: ^1.0.0}"))
+    check(text, file="r.yaml", neighbours=NEIGHBOURS, published=lambda name: asked.append(name) or ())
+    assert asked == []

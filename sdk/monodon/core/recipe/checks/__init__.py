@@ -19,7 +19,7 @@ from monodon.core.recipe.checks import (
 )
 from monodon.core.recipe.checks.pages import PAGES
 from monodon.core.recipe.checks.rule import Found, Rule, Target
-from monodon.core.recipe.checks.subject import Subject
+from monodon.core.recipe.checks.subject import Published, Subject
 from monodon.core.recipe.model import Recipe
 from monodon.core.recipe.problems import Fix, Problem
 from monodon.core.recipe.reading import PLACEHOLDERS, read_recipe
@@ -41,6 +41,7 @@ def check(
     targets: Collection[Target] = DEFAULT_TARGETS,
     neighbours: Mapping[ComponentName, tuple[Recipe, ...]] | None = None,
     code: Mapping[str, str] | None = None,
+    published: Published | None = None,
 ) -> tuple[Problem, ...]:
     """Return everything that is wrong with a recipe, in order of the text.
 
@@ -49,6 +50,7 @@ def check(
         targets: who will read it.
         neighbours: recipes of other components, by name.
         code: the component's Python source, by file name.
+        published: where to ask for the versions of dependencies; what it raises is not caught.
     """
     decoded = text if isinstance(text, str) else text.decode(errors="replace")
     is_template = any(placeholder in decoded for placeholder in (*PLACEHOLDERS, "COMPONENT_VERSION"))
@@ -62,6 +64,7 @@ def check(
         is_template=is_template,
         neighbours={str(name): recipes for name, recipes in (neighbours or {}).items()},
         code=code or {},
+        published=published,
     )
     found = [_problem(rule, one, subject) for rule in _rules_for(targets) for one in rule.check(subject)]
     once = dict.fromkeys((*reading.problems, *found))
@@ -117,4 +120,4 @@ def fixed(text: str, problems: Collection[Problem]) -> str:
     return "".join([*parts, text[end:]])
 
 
-__all__ = ["DEFAULT_TARGETS", "PAGES", "RULES", "Rule", "Target", "check", "explain", "fixed"]
+__all__ = ["DEFAULT_TARGETS", "PAGES", "RULES", "Published", "Rule", "Target", "check", "explain", "fixed"]

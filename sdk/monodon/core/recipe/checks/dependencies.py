@@ -49,12 +49,17 @@ def nothing_satisfies(subject: Subject) -> Iterator[Found]:
     Looked for among the recipes of the same folder, and with ``--cloud`` in the cloud, too.
     """
     for name, node, pointer in _requirements(subject):
-        known = subject.neighbours.get(name.text, ())
+        known = {recipe.version for recipe in subject.neighbours.get(name.text, ())}
         requirement = _read(node.text)
-        if known and requirement and not any(requirement.matches(recipe.version) for recipe in known):
-            versions = ", ".join(str(recipe.version) for recipe in known)
+        if requirement is None or any(requirement.matches(version) for version in known):
+            continue
+        if subject.published is not None:
+            known.update(subject.published(name.text))
+        if (known or subject.published is not None) and not any(requirement.matches(version) for version in known):
+            versions = ", ".join(str(version) for version in sorted(known)[-5:])
             message = f"no version of {name.text} satisfies {node.text!r}"
-            yield Found(node, pointer, message, f"there are {versions}")
+            hint = f"there are {versions}" if versions else f"there is no {name.text}: publish it first"
+            yield Found(node, pointer, message, hint)
 
 
 @rule("R603", ERROR)

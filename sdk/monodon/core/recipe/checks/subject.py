@@ -1,7 +1,7 @@
 """What a rule looks at: a recipe as a tree with places, and what is known around it."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -9,9 +9,12 @@ from typing import NamedTuple
 from monodon.core.recipe.keys import STEPS
 from monodon.core.recipe.model import Recipe
 from monodon.core.recipe.nodes import Entries, Items, Node, Place, Scalar, child
+from monodon.core.semver import Version
 
 OWN_VARIABLE = re.compile(r"(?<!\$)\{([.\w-]+):([^:}]*)\}", re.ASCII)
 FOREIGN_VARIABLE = re.compile(r"(?<!\$)\{([.\w-]+):([.\w-]+):([^:}]*)\}", re.ASCII)
+#: Asks a registry, such as AWS's, for the versions that it has of a component.
+Published = Callable[[str], Collection[Version]]
 _STEP_NAMES = {name.lower(): name for name in STEPS}
 
 
@@ -58,6 +61,7 @@ class Subject:
     Attributes:
         neighbours: recipes of other components that are known, by name.
         code: the component's Python source by file name, if it is known.
+        published: where to ask for the versions of other components, if anywhere.
     """
 
     root: Entries
@@ -66,6 +70,7 @@ class Subject:
     is_template: bool = False
     neighbours: Mapping[str, tuple[Recipe, ...]] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
+    published: Published | None = None
 
     # --- places ---
 
