@@ -163,6 +163,16 @@ def test_what_breaks_ends_it_with_the_cause_unless_it_watches(folder: Path) -> N
         assert dev.stop() == 0
 
 
+@pytest.mark.parametrize("step", ["Install", "Startup"])
+def test_what_hangs_does_not_keep_a_better_version_waiting(folder: Path, step: str) -> None:
+    write(folder, "com.example.A", **{step: f"echo hangs; {FOREVER}"})
+    with Running(folder, ".", "--watch") as dev:
+        dev.until("A | hangs")
+        write(folder, "com.example.A", Run=f"echo better; {FOREVER}")
+        dev.until("A - was saved while it was awaited", "A | better", "A = RUNNING", "nucleus - deployed")
+        assert dev.stop() == 0
+
+
 def test_a_kept_root_goes_on_and_a_strange_one_is_not_touched(folder: Path) -> None:
     write(folder, "com.example.A", Run="date >> runs; wc -l < runs; " + FOREVER)
     for number in ("1", "2"):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from monodon.dev.run import News
+    from monodon.dev.news import News
 
 _COLOURS = ("cyan", "magenta", "green", "blue", "bright_cyan", "bright_magenta", "bright_green", "bright_blue")
 _MARKS = {"said": "|", "state": "=", "note": "-", "problem": "!"}

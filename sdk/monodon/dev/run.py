@@ -17,7 +17,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -28,49 +27,26 @@ from monodon.core.names import ComponentName, ThingName
 from monodon.core.origins import Setter
 from monodon.core.pointers import MISSING
 from monodon.core.recipe.platform import platform_of
+from monodon.dev.news import NUCLEUS, Kind, Logs, News
 from monodon.dev.staging import Project, Staged, discover, stage
 from monodon.dev.watching import Watch
 from monodon.errors import ConfigurationError, DeploymentError, MonodonError, StateError
 from monodon.nucleus.deployer import Progress
 from monodon.nucleus.explanation import explained
-from monodon.nucleus.log_reader import STARTED, STDERR, STDOUT, LogReader, parse_record
-from monodon.nucleus.logs import NUCLEUS_LOG
 from monodon.nucleus.nucleus import LOGS_FOLDER, Nucleus, running
 from monodon.nucleus.root import claimed
 from monodon.nucleus.side_by_side import first
 
 #: Names a root folder that this module has made, and may remove: all others are somebody else's.
 MARK = ".monodon-dev-run"
-NUCLEUS = "nucleus"
 #: How often logs and folders are looked at, and a deployment's end is.
 LOOK_S, WATCH_S, FOLLOW_S = 0.1, 0.3, 0.05
 #: How long a deployment may be silent before it is said who is awaited.
 REMIND_S = 10.0
 _SHOWN = (State.RUNNING, State.FINISHED, State.ERRORED, State.BROKEN, State.UNINSTALLED)
-#: States, and why a deployment failed, are news by themselves.
-_TOLD_OTHERWISE = ("monodon.nucleus.supervisor", "monodon.nucleus.application")
 #: What follows it has been shown as it was printed.
 _PRINTED = "; last on stderr:"
 _FINAL = (Status.SUCCEEDED, Status.FAILED, Status.REJECTED, Status.CANCELED)
-
-
-class Kind(StrEnum):
-    """What a piece of news is: a component's own words, a state it came to, what is being done, what went wrong."""
-
-    SAID = "said"
-    STATE = "state"
-    NOTE = "note"
-    PROBLEM = "problem"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class News:
-    """One line or more of what happens; ``who`` is a component or `NUCLEUS`. ``is_error``: said on stderr."""
-
-    who: str
-    kind: Kind
-    text: str
-    is_error: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +87,7 @@ async def _run(order: Order, tell: Callable[[News], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with _root(order) as root, ExitStack() as stack:
-        logs = _Logs(root / LOGS_FOLDER, tell)
+        logs = Logs(root / LOGS_FOLDER, tell)
         stack.callback(logs.close)
         tell(News(who=NUCLEUS, kind=Kind.NOTE, text=f"starts in {root}"))
         async with running(root, thing=order.thing, environment=_environment()) as nucleus:
@@ -164,44 +140,10 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PATH": f"{interpreter}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
 
-class _Logs:
-    """What components print, from their log files; the nucleus's own warnings beside it."""
-
-    def __init__(self, folder: Path, tell: Callable[[News], None]) -> None:
-        self._folder, self._tell = folder, tell
-        self._readers = {path.stem: LogReader(folder, path.stem, from_end=True) for path in folder.glob("*.log")}
-
-    def show(self, names: Collection[str]) -> None:
-        """Tell what is new, in the logs of ``names`` too."""
-        for name in (NUCLEUS_LOG, *names):
-            if name not in self._readers:
-                self._readers[name] = LogReader(self._folder, name)
-        for name, reader in self._readers.items():
-            for text in reader.read():
-                self._show(name, text)
-
-    def close(self) -> None:
-        """Let go of the files."""
-        for reader in self._readers.values():
-            reader.close()
-
-    def _show(self, name: str, text: str) -> None:
-        record = parse_record(text)
-        entry = record.entry
-        if entry.event in (STDOUT, STDERR):
-            self._tell(News(who=name, kind=Kind.SAID, text=entry.message, is_error=entry.event == STDERR))
-        elif entry.event == STARTED or entry.level not in ("WARN", "ERROR"):
-            return
-        elif name != NUCLEUS_LOG:
-            self._tell(News(who=name, kind=Kind.PROBLEM, text=record.said))
-        elif entry.logger not in _TOLD_OTHERWISE:
-            self._tell(News(who=NUCLEUS, kind=Kind.PROBLEM, text=record.said))
-
-
 class _Session:
     """Deploying to one running nucleus what stands in the folders, now and after every save."""
 
-    def __init__(self, order: Order, nucleus: Nucleus, logs: _Logs, tell: Callable[[News], None]) -> None:
+    def __init__(self, order: Order, nucleus: Nucleus, logs: Logs, tell: Callable[[News], None]) -> None:
         self._order, self._nucleus, self._logs, self._tell = order, nucleus, logs, tell
         self._projects: dict[ComponentName, Project] = {}
         #: What was deployed last of each component, whether it then ran or broke.
@@ -359,18 +301,44 @@ class _Session:
         return update
 
     async def _ended(self, key: str) -> Progress:
-        """Wait for a deployment's end; say now and then who is awaited."""
-        told_s = time.monotonic()
+        """Wait for a deployment's end; say who is awaited, and give that up for what is saved meanwhile."""
+        watch, hopeless = Watch(self._watched()), set[ComponentName]()
+        told_s = looked_s = time.monotonic()
         while True:
             progress = self._nucleus.deployer.progress(key)
             if progress is not None and progress.status in _FINAL:
                 return progress
-            if time.monotonic() - told_s > REMIND_S:
-                told_s = time.monotonic()
-                states = {name: one.state for name, one in self._nucleus.supervisor.statuses().items()}
-                awaited = [f"{name} ({state})" for name, state in states.items() if state not in _SHOWN[:2]]
-                self._note(f"waits for {', '.join(awaited) or 'the nucleus'}")
+            now_s = time.monotonic()
+            if self._order.watches and now_s - looked_s > WATCH_S:
+                looked_s = now_s
+                saved = await asyncio.to_thread(watch.saved)
+                self._give_up(hopeless, {name for name in self._awaited() if self._touches(name, saved)})
+            if now_s - told_s > REMIND_S:
+                told_s = now_s
+                awaited = ", ".join(f"{name} ({state})" for name, state in self._awaited().items())
+                self._note(f"waits for {awaited or 'the nucleus'}")
             await asyncio.sleep(FOLLOW_S)
+
+    def _awaited(self) -> dict[ComponentName, State]:
+        """The components that have not come to where they shall be."""
+        statuses = self._nucleus.supervisor.statuses()
+        return {name: one.state for name, one in statuses.items() if name in self._projects and not one.is_settled}
+
+    def _give_up(self, hopeless: set[ComponentName], more: Collection[ComponentName]) -> None:
+        """Stop components that a deployment waits for although something better was saved.
+
+        An installation is not stopped by asking: its processes are ended, until the nucleus tries it no more.
+        """
+        supervisor = self._nucleus.supervisor
+        for name in set(more) - hopeless:
+            self._note("was saved while it was awaited: it is given up", who=name)
+            supervisor.stop(name)
+            hopeless.add(name)
+        for name in hopeless & self._awaited().keys():
+            if self._awaited()[name] is State.NEW:
+                for pid in supervisor.pids(name):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
 
     # Telling
 
