@@ -19,6 +19,33 @@ from monodon.nucleus.side_by_side import first
 log = logging.getLogger(__name__)
 
 
+class End:
+    """What ends a nucleus: being told to stop, or a deployment that needs a restart. Who says stop is obeyed, even when
+    a restart is under way.
+    """
+
+    def __init__(self) -> None:
+        #: The code of the restart that is wanted, None for none.
+        self.code: int | None = None
+        self._is_told = False
+        self._has_come = asyncio.Event()
+
+    def stop(self) -> None:
+        """End for good."""
+        self._is_told, self.code = True, None
+        self._has_come.set()
+
+    def restart(self, code: int) -> None:
+        """End, and begin again."""
+        if not self._is_told:
+            self.code = code
+        self._has_come.set()
+
+    async def wait(self) -> None:
+        """Wait until one of them was said."""
+        await self._has_come.wait()
+
+
 def run(
     root: Path,
     *,
@@ -64,17 +91,11 @@ async def _run(
     root: Path, *, announce: Callable[[str], None], init_config: Path | None, thing: str | None
 ) -> int | None:
     """Run until told to stop; return the code of the restart that a deployment asked for."""
-    stop = asyncio.Event()
-    asked: list[int] = []
+    end = End()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-
-    def restart(code: int) -> None:
-        asked.append(code)
-        stop.set()
-
-    async with running(root, init_config=init_config, thing=thing, restart=restart) as nucleus:
+        loop.add_signal_handler(number, end.stop)
+    async with running(root, init_config=init_config, thing=thing, restart=end.restart) as nucleus:
         announce(f"monodon nucleus ready: {nucleus.identity.thing} in {nucleus.root}, process {nucleus.ready['pid']}")
-        await stop.wait()
-    return asked[0] if asked else None
+        await end.wait()
+    return end.code
