@@ -3,12 +3,14 @@
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from monodon.errors import StateError
+from monodon.nucleus import disk
 from monodon.nucleus.root import MAX_SOCKET_PATH_BYTES, announced, claimed, socket_path, tool_credentials
 
 
@@ -100,3 +102,16 @@ def test_tools_find_their_token_in_a_file_of_their_own(tmp_path: Path) -> None:
         assert file.stat().st_mode & 0o777 == 0o600
         assert json.loads(file.read_text()) == {"cli_auth_token": "token", "domain_socket_path": str(tmp_path / "s")}
     assert not file.exists()
+
+
+def test_the_child_of_a_nucleus_that_was_just_killed_is_waited_for(short: Path) -> None:
+    """A child holds its parent's lock from its fork to its exec; a SIGKILL in between leaves the lock for that long."""
+    lock = os.open(short / "lock", os.O_RDWR | os.O_CREAT)
+    assert disk.lock(lock)
+    again = os.open(short / "lock", os.O_RDWR)
+    assert not disk.lock(again, patience_s=0)
+    letting_go = threading.Timer(0.05, os.close, [lock])
+    letting_go.start()
+    assert disk.lock(again, patience_s=20)
+    letting_go.join()
+    os.close(again)

@@ -2,15 +2,37 @@
 
 import base64
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from monodon.errors import DeploymentError
 
+LOCK_PATIENCE_S = 1.0
+LOCK_PAUSE_S = 0.01
 _CHUNK_BYTES = 1 << 20
+
+
+def lock(descriptor: int, *, patience_s: float = LOCK_PATIENCE_S) -> bool:
+    """Lock an open file for this process alone; return False if another process holds it.
+
+    A nucleus that was killed a moment ago may live on in a child that it was just starting, which lets go only as it
+    becomes the shell of a component: so long is waited.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(LOCK_PAUSE_S)
+        else:
+            return True
 
 
 def write_whole(path: Path, content: bytes, *, at: Callable[[str], None] = lambda point: None) -> None:

@@ -11,7 +11,6 @@ refused by name rather than skipped. When mostly outdated, the file is written a
 and renamed over it.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from typing import Self
 
 from monodon.core.json import Json
 from monodon.errors import StateError
+from monodon.nucleus import disk
 
 _LOG = logging.getLogger(__name__)
 
@@ -119,12 +119,10 @@ class Journal:
         self._file = self._lock = -1
 
     def _open(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not disk.lock(self._lock):
             raise StateError(
                 f"{self._folder} is in use by another process", hint="stop that nucleus, or choose another --root"
-            ) from None
+            )
         try:
             self._open_file()
         except OSError as error:

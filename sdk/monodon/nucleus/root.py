@@ -1,6 +1,5 @@
 """The root folder of a device: one nucleus at a time, where its socket is, and the file that says it is ready."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from monodon.core.json import Json
 from monodon.errors import StateError
+from monodon.nucleus import disk
 
 LOCK_FILE = "nucleus.lock"
 READY_FILE = "ready.json"
@@ -36,14 +36,12 @@ def claimed(root: Path) -> Iterator[Path]:
     except OSError as error:
         raise StateError(f"{root} cannot be the root of a device: {error.strerror}") from error
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not disk.lock(lock):
             holder = os.read(lock, 32).decode("ascii", "replace").strip()
             raise StateError(
                 f"another nucleus (process {holder or 'unknown'}) uses {root}",
                 hint="stop it, or choose another --root",
-            ) from None
+            )
         with writable(root):
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
