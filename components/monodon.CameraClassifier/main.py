@@ -119,38 +119,34 @@ def find_wanted(classifier: Classifier, settings: Settings) -> Wanted:
     """Return what to look for.
 
     Raises:
-        ModelError: the model does not know a label, or is not the one that the labels are meant for.
+        ModelError: the model does not know a label.
     """
-    version = classifier.manifest.version
-    if settings.model_version not in ("", version):
-        raise ModelError(
-            f"the labels are meant for model {settings.model_version}, not for {version}",
-            hint="deploy that model as well",
-        )
     return Wanted.find(settings.labels, classifier.labels, settings.threshold)
 
 
 def unusable(classifier: Classifier, settings: Settings) -> str | None:
     """Return why a proposed configuration cannot work; then the deployment that brings it fails.
 
-    Labels for another model are for the process that will start with it: a deployment may bring both at once.
+    Labels that only another model knows may come with it: ``model_version`` says so, and they wait for its process.
     """
-    if settings.model_version not in ("", classifier.manifest.version):
-        return None
     try:
         find_wanted(classifier, settings)
     except ModelError as error:
-        return f"{error.message} ({error.hint})" if error.hint else error.message
+        if settings.model_version not in ("", classifier.manifest.version):
+            return None
+        hint = "a deployment that brings another model names it in model_version"
+        return f"{error.message} ({error.hint}; {hint})" if error.hint else f"{error.message} ({hint})"
     return None
 
 
 def take_over(watch: Watch, settings: Settings) -> None:
     """Use changed labels from the next frame on, unless they wait for another model."""
-    if settings.model_version not in ("", watch.classifier.manifest.version):
-        logger.warning("the labels stay as they were until model %s comes", settings.model_version)
-        return
-    watch.want(settings.labels, settings.threshold, settings.budget_bytes)
-    logger.info("now wanted: %s at %g", ", ".join(settings.labels), settings.threshold)
+    try:
+        watch.want(settings.labels, settings.threshold, settings.budget_bytes)
+    except ModelError as error:
+        logger.warning("the labels stay as they were until model %s comes: %s", settings.model_version, error.message)
+    else:
+        logger.info("now wanted: %s at %g", ", ".join(settings.labels), settings.threshold)
 
 
 def model_folder() -> Path:

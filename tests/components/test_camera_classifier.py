@@ -157,11 +157,11 @@ async def test_labels_for_another_model_may_come_with_it(
     component = loopback.component(classifier.Settings(source=str(PHOTOS)), name="a.B", work=tmp_path)
     async with running(classifier.main(component)):
         await until_done(loopback)
-        with pytest.raises(ConfigurationError, match="no label 'narwhal'"):
+        with pytest.raises(ConfigurationError, match=r"no label 'narwhal' .* names it in model_version"):
             await loopback.set_configuration({"labels": ["narwhal"]}, name="a.B")
         await loopback.set_configuration({"labels": ["narwhal"], "model_version": "2.0.0"}, name="a.B")
-    with pytest.raises(ModelError, match=r"the labels are meant for model 2\.0\.0, not for 1\.0\.0"):
-        await classifier.main(component)
+    with pytest.raises(ModelError, match="the model has no label 'narwhal'"):
+        await classifier.main(component)  # the other model did not come
     monkeypatch.setenv("MODEL", str(MODELS / "2.0.0"))
     other = LoopbackNucleus()
     async with running(classifier.main(other.component(component.settings, work=tmp_path))):
