@@ -1,7 +1,9 @@
 """`monodon deployment` and `monodon component`, against a nucleus that runs as a process of its own."""
 
+import getpass
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +17,8 @@ from click.testing import CliRunner, Result
 
 from monodon.cli import monodon
 from monodon.errors import DeploymentError, IpcError, MonodonError, StateError
+from monodon.nucleus.journal import JOURNAL_FOLDER, peek
+from monodon.nucleus.state import INSTALLED
 
 pytestmark = pytest.mark.slow
 
@@ -112,6 +116,38 @@ def test_components_are_deployed_configured_seen_driven_and_removed(tool: Tool) 
     rows = tool("deployment", "list").splitlines()
     assert len(rows) == 2
     assert all(row.endswith("UTC  SUCCESSFUL") for row in rows)
+
+
+def test_the_flags_of_greengrass_cli_say_what_they_say_there(tool: Tool) -> None:
+    tool.write("com.example.A", Run=FOREVER)
+    me = getpass.getuser()
+    limits = json.dumps({"com.example.A": {"memory": 500000, "cpus": 0.5}})
+    user = ("--runWith", f"com.example.A:posixUser={me}")
+    tool.create("-m", "com.example.A=1.0.0", "-g", "floor", *user, "--systemLimits", limits)
+    records = peek(tool.root / JOURNAL_FOLDER)
+    assert records["roots/thinggroup/floor"] == {"com.example.A": "1.0.0"}
+    assert records[f"{INSTALLED}com.example.A"]["run_with"] == {"posix_user": me, "memory_kb": 500000, "cpus": 0.5}
+    with pytest.raises(IpcError, match="must not contain ':'"):
+        tool.create("-m", "com.example.A=1.0.0", "--groupId", "a:b")
+    tool("deployment", "create", "-g", "floor", "--remove", "com.example.A")
+    assert tool("component", "list") == ""
+
+
+def test_a_deployment_that_is_no_longer_waited_for_goes_on(tool: Tool) -> None:
+    tool.write("com.example.Slow", Install="while [ ! -e go ]; do sleep 0.05; done")
+    command = [sys.executable, "-m", "monodon", "deployment", "create", "--root", str(tool.root)]
+    with subprocess.Popen(
+        [*command, "-r", str(tool.recipes), "-m", "com.example.Slow=1.0.0"], stderr=subprocess.PIPE, text=True
+    ) as waiting:
+        assert waiting.stderr is not None
+        key = waiting.stderr.readline().split()[1]
+        until(lambda: "IN_PROGRESS" in tool("deployment", "status", key))
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(30) == 130
+        assert f"it goes on: monodon deployment status --follow {key}\n" in waiting.stderr.read()
+    until((tool.root / "work/com.example.Slow").exists)
+    (tool.root / "work/com.example.Slow/go").touch()
+    assert "SUCCEEDED" in tool("deployment", "status", "--follow", key)
 
 
 def test_a_deployment_that_breaks_says_why_and_where_to_look(tool: Tool) -> None:

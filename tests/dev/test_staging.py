@@ -59,7 +59,11 @@ def test_a_zip_is_the_folder_with_monodon_for_a_main_py(tmp_path: Path) -> None:
     staged(write(tmp_path / "com.example.A", text, main_py="print()"), tmp_path / "stage", "com.example.A")
     with zipfile.ZipFile(tmp_path / "stage/artifacts/com.example.A/1.0.0/a.zip") as archive:
         assert {"main.py", "monodon/component/__init__.py"} <= set(archive.namelist())
-    text = recipe("com.example.B", "1.0.0", "s3://mine/b.zip", Unarchive="ZIP")
+
+
+@pytest.mark.parametrize("uri", ["s3://mine/b.zip", "s3://BUCKET_NAME/COMPONENT_NAME/COMPONENT_VERSION/b.zip"])
+def test_any_other_zip_is_the_folder_alone(tmp_path: Path, uri: str) -> None:
+    text = recipe("com.example.B", "1.0.0", uri, Unarchive="ZIP")
     staged(write(tmp_path / "com.example.B", text, run_sh="true"), tmp_path / "stage", "com.example.B")
     with zipfile.ZipFile(tmp_path / "stage/artifacts/com.example.B/1.0.0/b.zip") as archive:
         assert archive.namelist() == ["run.sh"]

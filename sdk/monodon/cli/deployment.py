@@ -140,6 +140,7 @@ async def _follow(device: "Device", key: str, timeout_s: float | None) -> "Progr
     from monodon.device.following import follow
 
     now: Progress | None = None
+    hint = f"it goes on: monodon deployment status --follow {key}"
     try:
         async with asyncio.timeout(timeout_s):
             async for news in follow(device, key):
@@ -150,8 +151,10 @@ async def _follow(device: "Device", key: str, timeout_s: float | None) -> "Progr
                 now = news
     except TimeoutError:
         told = f"; {_waiting(now.awaited)}" if now is not None and now.awaited else ""
-        hint = f"it goes on: monodon deployment status --follow {key}"
         raise DeploymentError(f"deployment {key} has not ended in {timeout_s:g} s{told}", hint=hint) from None
+    except asyncio.CancelledError:  # Ctrl-C
+        click.echo(hint, err=True)
+        raise
     assert now is not None
     return now
 

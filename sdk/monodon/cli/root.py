@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,21 +26,22 @@ def root_option(command: Command) -> Command:
     )(command)
 
 
-def find_root(given: Path | None) -> Path:
-    """Return the root folder that ``--root`` gave, MONODON_ROOT names, or that is the only one here.
+def find_root(given: Path | None, environment: Mapping[str, str] = os.environ, folder: Path = Path()) -> Path:
+    """Return the root folder that ``--root`` gave, MONODON_ROOT names, or that is the only one below ``folder``.
 
     Raises:
         StateError: it does not exist, or there is not exactly one.
     """
-    named = given or (Path(os.environ["MONODON_ROOT"]) if os.environ.get("MONODON_ROOT") else None)
+    variable = environment.get("MONODON_ROOT")
+    named = given or (Path(variable) if variable else None)
     if named is not None:
         if not named.is_dir():
             raise StateError(f"there is no device in {named}", hint="`monodon nucleus run --root` makes one")
         return named
-    found = sorted(path for path in DEVICES.glob("*/") if path.is_dir())
+    found = sorted(path for path in (folder / DEVICES).glob("*/") if path.is_dir())
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
-        raise StateError(f"which device? {DEVICES} has {names}", hint="give --root, or set MONODON_ROOT")
+        raise StateError(f"which device? {folder / DEVICES} has {names}", hint="give --root, or set MONODON_ROOT")
     return found[0]
 
 

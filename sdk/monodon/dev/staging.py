@@ -147,10 +147,16 @@ def _artifacts(project: Project, manifest: Manifest | None, cache: Path) -> Iter
         if lying is not None:
             yield name, lying
             continue
-        if is_ours(artifact) and built is None:
+        if built is None and is_ours(artifact) and _has_a_rule(project):
             builder = _builder(project.source.folder)
             built = {one.name: one.path for one in build(project.source, project.recipe, cache=cache, builder=builder)}
         yield name, (built or {}).get(name) or _bundled(project, artifact, cache)
+
+
+def _has_a_rule(project: Project) -> bool:
+    """Whether publishing knows how to build it: see `authoring.building`."""
+    folder = project.source.folder
+    return any((folder / name).exists() for name in (str(project.recipe.version), "main.py", "requirements.txt"))
 
 
 def _places(project: Project, name: str) -> Iterator[Path]:
