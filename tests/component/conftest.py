@@ -48,6 +48,7 @@ from monodon.nucleus.services.secrets import secret_service
 from monodon.nucleus.services.shadows import shadow_service
 from monodon.nucleus.shadows import Shadows
 from monodon.nucleus.state import DeviceState
+from monodon.nucleus.told_shadows import ToldShadows
 from monodon.nucleus.uplink.offline import OfflineUplink
 
 S = TypeVar("S")
@@ -121,7 +122,7 @@ class _Peer:
 
     async def _answer(self, request: Request) -> None:
         operation = request.operation.removeprefix(MODEL)
-        body = json.loads(request.payload)
+        body = json.loads(bytes(request.payload))
         self._nucleus.requests.append(operation)
         if operation in self._nucleus.silent:
             return
@@ -441,7 +442,7 @@ class ServicesWorld:
                 mqtt_service(self.uplink),
                 configuration_service(self.device, self.validation),
                 lifecycle_service(self, self.updates),
-                shadow_service(Shadows(journal), self.bus),
+                shadow_service(ToldShadows(Shadows(journal), self.bus)),
                 secret_service(self.secrets),
             ],
         )

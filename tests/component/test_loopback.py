@@ -116,3 +116,21 @@ async def test_of_several_changes_the_last_one_counts(loopback: LoopbackNucleus)
         await loopback.set_configuration({"count": count})
     assert (await first).count == 6
     await changes.aclose()
+
+
+async def test_a_killed_nucleus_is_missed_and_its_return_tells_of_the_gap() -> None:
+    nucleus = LoopbackNucleus()
+    component = nucleus.component(Settings(), name="com.example.One")
+    gaps: list[str] = []
+    async with component.subscribe("a", on_gap=lambda: gaps.append("gap")) as messages:
+        await component.publish("a", {"n": 1})
+        nucleus.kill()
+        with pytest.raises(IpcError) as caught:
+            await component.publish("a", {"n": 2})
+        assert caught.value.code == "ConnectionLost"
+        await nucleus.publish("a", {"n": 3})
+        nucleus.start()
+        await component.publish("a", {"n": 4})
+        received = [await anext(messages) for _ in range(2)]
+    assert [(message.json["n"], message.after_gap) for message in received] == [(1, False), (4, True)]
+    assert gaps == ["gap"]

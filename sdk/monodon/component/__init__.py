@@ -4,17 +4,41 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from monodon.component.component import Component
+    from monodon.component.link import Secret
     from monodon.component.loopback import LoopbackNucleus
     from monodon.component.messages import Message
+    from monodon.component.metrics import Metrics
+    from monodon.component.requests import Request
     from monodon.component.settings import default_configuration, read_settings
+    from monodon.component.shadows import Shadow
+    from monodon.component.sharing import Handle, Received
     from monodon.component.subscription import Subscription
 
-__all__ = ["Component", "LoopbackNucleus", "Message", "Subscription", "default_configuration", "read_settings"]
+__all__ = [
+    "Component",
+    "Handle",
+    "LoopbackNucleus",
+    "Message",
+    "Metrics",
+    "Received",
+    "Request",
+    "Secret",
+    "Shadow",
+    "Subscription",
+    "default_configuration",
+    "read_settings",
+]
 
 _HOMES = {
     "Component": "component",
+    "Handle": "sharing",
     "LoopbackNucleus": "loopback",
     "Message": "messages",
+    "Metrics": "metrics",
+    "Received": "sharing",
+    "Request": "requests",
+    "Secret": "link",
+    "Shadow": "shadows",
     "Subscription": "subscription",
     "default_configuration": "settings",
     "read_settings": "settings",

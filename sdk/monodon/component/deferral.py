@@ -35,4 +35,4 @@ class Deferral:
         try:
             yield
         finally:
-            self._busy[recheck_s] -= 1
+            self._busy -= Counter({recheck_s: 1})  # drops what has come to nothing

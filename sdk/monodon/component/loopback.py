@@ -51,10 +51,12 @@ class LoopbackNucleus:
         self._components: dict[str, Installed] = {}
         self.local: Subscriptions[Subscriber] = Subscriptions(Matching.LOCAL)
         self.iot: Subscriptions[Subscriber] = Subscriptions(Matching.IOT)
+        self.subscribers: set[Subscriber] = set()
         self._published: list[Message] = []
         self._published_to_iot: list[Message] = []
         self.shadows = LoopbackShadows()
         self.secrets = LoopbackSecrets()
+        self.is_running = True
         self._news = asyncio.Condition()
 
     # --- for tests ---
@@ -133,6 +135,17 @@ class LoopbackNucleus:
         """
         await asyncio.sleep(0)
         return max((installed.recheck_s() for installed in self._components.values()), default=0.0)
+
+    def kill(self) -> None:
+        """Be gone, until :meth:`start`: components' calls fail (``ConnectionLost``), what others publish is lost."""
+        self.is_running = False
+
+    def start(self) -> None:
+        """Be back after :meth:`kill`: subscriptions go on, and tell of the gap."""
+        if not self.is_running:
+            self.is_running = True
+            for subscriber in self.subscribers:
+                subscriber.mailbox.gap()
 
     def put_secret(self, name: str, value: str | bytes, *, stages: tuple[str, ...] = (CURRENT,)) -> Secret:
         """Have a (new version of a) secret on the device."""
@@ -215,7 +228,7 @@ class LoopbackNucleus:
         if not valid_local_topic(topic):
             raise refused("publish_to_topic", f"Publish topic name {topic} must not contain a wildcard")
         message = Message(topic=topic, content=content if isinstance(content, bytes) else _as_json(content))
-        for subscriber in self.local.matching(topic):
+        for subscriber in self.local.matching(topic) if self.is_running else ():
             if subscriber.own_messages or subscriber.component != sender:
                 subscriber.mailbox.put(message)
         await self._note(self._published, message, "")
@@ -235,7 +248,7 @@ class LoopbackNucleus:
             correlation_data=publish.correlation_data,
             content_type=publish.content_type,
         )
-        for subscriber in self.iot.matching(publish.topic):
+        for subscriber in self.iot.matching(publish.topic) if self.is_running else ():
             subscriber.mailbox.put(message)
         await self._note(self._published_to_iot, message, "iot:")
 
@@ -255,9 +268,11 @@ class LoopbackNucleus:
     def subscribe(self, index: Subscriptions[Subscriber], topic_filter: str, subscriber: Subscriber) -> Closing:
         """Add a subscriber; the result removes it."""
         index.add(topic_filter, subscriber)
+        self.subscribers.add(subscriber)
 
         async def close() -> None:
             index.remove(topic_filter, subscriber)
+            self.subscribers.discard(subscriber)
 
         return close
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from monodon.component.link import IotPublish, Secret, State, shadow_topic
+from monodon.component.messages import CONNECTION_LOST
 from monodon.component.subscription import Closing, Mailbox
 from monodon.core.json import Json
 from monodon.core.topics import (
@@ -40,12 +41,18 @@ class LoopbackLink:
         self._nucleus = nucleus
         self._name = name
 
+    def _check(self, what: str) -> None:
+        if not self._nucleus.is_running:
+            raise IpcError(f"{what}: not connected to the nucleus", code=CONNECTION_LOST)
+
     async def publish(self, topic: str, content: Mapping[str, Json] | bytes) -> None:
         """Publish a JSON object or bytes to local subscribers."""
+        self._check("publish")
         await self._nucleus.deliver(topic, content, sender=self._name)
 
     async def subscribe(self, topic_filter: str, mailbox: Mailbox, *, own_messages: bool | None) -> Closing:
         """Deliver what is published on the device."""
+        self._check("subscribe")
         check_not_empty("subscribe_to_topic", topic_filter)
         if own_messages is None:
             own_messages = not has_wildcard(topic_filter)
@@ -54,10 +61,12 @@ class LoopbackLink:
 
     async def publish_to_iot(self, message: IotPublish) -> None:
         """Hand a message for AWS IoT Core to the nucleus."""
+        self._check("publish_to_iot")
         await self._nucleus.deliver_to_iot(message)
 
     async def subscribe_to_iot(self, topic_filter: str, mailbox: Mailbox, *, qos: int) -> Closing:
         """Deliver what comes from AWS IoT Core."""
+        self._check("subscribe_to_iot")
         check_not_empty("subscribe_to_iot_core", topic_filter)
         check_qos("subscribe_to_iot_core", qos)
         if not valid_iot_filter(topic_filter):
@@ -67,42 +76,50 @@ class LoopbackLink:
 
     async def configuration(self) -> tuple[str, Mapping[str, Json]]:
         """Return the component's name and its whole configuration."""
+        self._check("configuration")
         return self._name, self._nucleus.configuration(self._name)
 
     async def watch_configuration(
         self, changed: Callable[[Mapping[str, Json]], None], validate: Callable[[Mapping[str, Json]], str | None]
     ) -> None:
         """Call ``changed`` with the whole new configuration after each change."""
+        self._check("watch_configuration")
         installed = self._nucleus.installed(self._name)
         installed.changed, installed.validate = changed, validate
 
     async def update_configuration(self, changes: Mapping[str, Json]) -> None:
         """Merge ``changes`` into the component's own configuration."""
+        self._check("update_configuration")
         if "accessControl" in changes:
             raise refused("update_configuration", "Config update is not allowed for following field [accessControl]")
         await self._nucleus.set_configuration(changes, name=self._name, validate=False)
 
     async def report(self, state: State) -> None:
         """Report the component's own state."""
+        self._check("report")
         self._nucleus.installed(self._name).state = state.value
         await self._nucleus.notify()
 
     async def watch_updates(self, recheck_s: Callable[[], float]) -> None:
         """Answer each deployment that is about to apply with what ``recheck_s`` returns."""
+        self._check("watch_updates")
         self._nucleus.installed(self._name).recheck_s = recheck_s
 
     async def secret(self, name: str, *, version_id: str | None, stage: str | None) -> Secret:
         """Return a version of a secret."""
+        self._check("secret")
         await asyncio.sleep(0)
         return self._nucleus.secrets.get(name, version_id, stage)
 
     async def shadow(self, thing: str, name: str) -> Mapping[str, Json] | None:
         """Return a shadow's document; None if there is none."""
+        self._check("shadow")
         await asyncio.sleep(0)
         return self._nucleus.shadows.get(thing, name)
 
     async def update_shadow(self, thing: str, name: str, request: Mapping[str, Json]) -> Mapping[str, Json]:
         """Update a shadow; return what was accepted. As the shadow manager, tell it on local topics."""
+        self._check("update_shadow")
         updated = self._nucleus.shadows.update(thing, name, request)
         topic = f"{shadow_topic(thing, name)}/update"
         await self._tell(f"{topic}/accepted", updated.accepted)
@@ -116,6 +133,7 @@ class LoopbackLink:
 
     async def delete_shadow(self, thing: str, name: str) -> None:
         """Delete a shadow."""
+        self._check("delete_shadow")
         await asyncio.sleep(0)
         self._nucleus.shadows.delete(thing, name)
 

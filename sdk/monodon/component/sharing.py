@@ -213,7 +213,10 @@ class Sharer:
         """Write a new file, after letting older ones go if the file system is full."""
         while True:
             path = self._folder / f"monodon-{uuid.uuid4().hex}"
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            except OSError as error:
+                raise _cannot_share(self._folder, error) from error
             lease = _Lease(path, descriptor, view.nbytes, self._clock() + self._keep_s)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_SH)

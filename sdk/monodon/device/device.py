@@ -149,18 +149,15 @@ class Device:
         """Make a local deployment (the fields of ``CreateLocalDeployment``) and return how it is once it has ended.
 
         Raises:
-            DeploymentError: it failed or was cancelled; the cause is the nucleus's.
-            TimeoutError: it did not end in time.
+            DeploymentError: it failed or was cancelled, and the cause is the nucleus's; or it did not end in time.
         """
         created = await self.call("CreateLocalDeployment", request)
         deployment_id = created["deploymentId"]
-        async with asyncio.timeout(timeout_s):
-            while True:
-                answer = await self.call("GetLocalDeploymentStatus", {"deploymentId": deployment_id})
-                status = answer["deployment"]
-                if status["status"] in _ENDED:
-                    break
-                await asyncio.sleep(LOOK_S)
+        try:
+            async with asyncio.timeout(timeout_s):
+                status = await self._ended(deployment_id)
+        except TimeoutError:
+            raise DeploymentError(f"deployment {deployment_id} did not end within {timeout_s:g} s") from None
         if status["status"] != "SUCCEEDED":
             details = status.get("deploymentStatusDetails") or {}
             cause = details.get("deploymentFailureCause") or "no cause given"
@@ -169,3 +166,10 @@ class Device:
                 codes=details.get("deploymentErrorStack") or (),
             )
         return status
+
+    async def _ended(self, deployment_id: str) -> Json:
+        while True:
+            answer = await self.call("GetLocalDeploymentStatus", {"deploymentId": deployment_id})
+            if answer["deployment"]["status"] in _ENDED:
+                return answer["deployment"]
+            await asyncio.sleep(LOOK_S)
