@@ -93,8 +93,8 @@ async def test_a_rollback_whose_bootstrap_fails_is_said_and_everything_is_starte
     await deployed(root, cloud, A="1.0.0")
     outcome, codes, _ = await through_restarts(root, cloud, later({"A": "2.0.0"}))
     assert outcome.detailed is DetailedStatus.FAILED_UNABLE_TO_ROLLBACK
-    assert "Bootstrap of A 2.0.0 exited with code 3" in outcome.cause
-    assert "Bootstrap of A 1.0.0 exited with code 1" in outcome.cause
+    assert "A 2.0.0: Bootstrap exited with code 3" in outcome.cause
+    assert "A 1.0.0: Bootstrap.Script exited with code 1" in outcome.cause
     assert codes == []
     async with running_device(root, cloud) as one:
         await one.until(lambda statuses: "A" in statuses and statuses["A"].state == "RUNNING")

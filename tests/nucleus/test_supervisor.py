@@ -328,6 +328,10 @@ async def test_bootstrap_gives_its_exit_code(bench: Bench) -> None:
     assert await bench.supervisor.bootstrap(A) == 100
     bench.put({})
     assert await bench.supervisor.bootstrap(A) == 0
+    bench.put({"Bootstrap": "echo no room >&2; exit 5"})
+    with pytest.raises(DeploymentError, match=r"exited with code 5; last on stderr:\nno room") as failed:
+        await bench.supervisor.bootstrap(A)
+    assert failed.value.codes[-1] == "COMPONENT_BOOTSTRAP_ERROR"
     bench.put({"Bootstrap": {"Script": FOREVER, "Timeout": 0}})
     with pytest.raises(DeploymentError) as caught:
         await bench.supervisor.bootstrap(A)

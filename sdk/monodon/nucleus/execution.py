@@ -29,6 +29,8 @@ from monodon.nucleus.process import Account, Command, Process, is_running_child
 _LOG = logging.getLogger(__name__)
 
 _SYSTEM_PATH = ("/bin", "/usr/bin", "/sbin", "/usr/sbin")
+#: Go on, restart the nucleus, reboot the device. Source: rule B3.
+_BOOTSTRAPPED = frozenset({0, 100, 101})
 _LIMITED = frozenset({"startup", "run"})
 
 
@@ -129,7 +131,7 @@ class Execution:
         return None if code == 0 else self.ended(ready.step, process)
 
     async def bootstrap(self) -> int | Failure:
-        """Run Bootstrap and return its exit code (0 where there is none), or why it could not end by itself."""
+        """Run Bootstrap and return its exit code, 0 where there is none; or why that cannot be gone on with."""
         try:
             ready = self._ready("bootstrap", {})
             if ready is None or self._is_skipped(ready):
@@ -139,10 +141,11 @@ class Execution:
             return _refused("bootstrap", error)
         try:
             async with asyncio.timeout(ready.step.timeout_s):
-                return await process.wait()
+                code = await process.wait()
         except TimeoutError:
             await self.end(process)
             return self.overdue(ready.step, process)
+        return code if code in _BOOTSTRAPPED else self.ended(ready.step, process)
 
     async def launch(self) -> Launched | Failure | None:
         """Begin Startup, or Run where there is no Startup; None when there is neither.

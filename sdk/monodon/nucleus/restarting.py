@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from monodon.core.deployment import DetailedStatus, failure
 from monodon.core.plan import Installed, Target, dependency_order
 from monodon.core.steps import read_step
-from monodon.errors import ConfigurationError, DeploymentError
+from monodon.errors import ConfigurationError
 from monodon.nucleus.application import Application, complain, restored, stuck
 from monodon.nucleus.notes import Ending, Note, Phase, fingerprint
 from monodon.nucleus.transition import Supervisor
@@ -130,11 +130,6 @@ class RestartPath:
         _log.info("%s %s: Bootstrap runs", name, installed.version)
         self.application.at(f"bootstrap {name}")
         code = await self.supervisor.bootstrap(name)
-        if code not in (0, RESTART, REBOOT):
-            raise DeploymentError(
-                f"Bootstrap of {name} {installed.version} exited with code {code}",
-                codes=("COMPONENT_UPDATE_ERROR", "COMPONENT_BOOTSTRAP_ERROR"),
-            )
         note = replace(note, pending=note.pending[1:], ran=(*note.ran, name))
         self.application.state.begin(note.to_record())
         self.application.at(f"bootstrapped {name}")

@@ -193,13 +193,15 @@ class Supervisor:
         """Run the Bootstrap step of the definition last put; return its exit code, 0 where there is none.
 
         Raises:
-            DeploymentError: it overran its time (COMPONENT_BOOTSTRAP_TIMEOUT) or could not be run.
+            DeploymentError: it failed, could not be run, or overran its time (COMPONENT_BOOTSTRAP_TIMEOUT).
         """
-        outcome = await self._member(name).execution.bootstrap()
+        member = self._member(name)
+        outcome = await member.execution.bootstrap()
         if isinstance(outcome, int):
             return outcome
         code = "COMPONENT_BOOTSTRAP_TIMEOUT" if outcome.code.endswith("_TIMEOUT") else "COMPONENT_BOOTSTRAP_ERROR"
-        raise DeploymentError(f"{name}: {outcome.reason}", codes=("COMPONENT_UPDATE_ERROR", code))
+        which = f"{name} {member.installed.version}"
+        raise DeploymentError(f"{which}: {outcome.reason}", codes=("COMPONENT_UPDATE_ERROR", code))
 
     def report(self, name: ComponentName, state: State) -> bool:
         """Take what a component's own code says of it; False when that cannot be said now, and is ignored."""

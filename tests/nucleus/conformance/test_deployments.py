@@ -213,7 +213,7 @@ async def test_case_58_bootstrap_restarts_reboots_or_fails(tmp_path: Path, cloud
     outcome, codes, states = await through_restarts(root, cloud, second)
     assert outcome.detailed is DetailedStatus.FAILED_ROLLBACK_COMPLETE
     assert outcome.error_stack == ("DEPLOYMENT_FAILURE", "COMPONENT_UPDATE_ERROR", "COMPONENT_BOOTSTRAP_ERROR")
-    assert "Bootstrap of Bad 1.0.0 exited with code 1" in outcome.cause
+    assert "Bad 1.0.0: Bootstrap exited with code 1" in outcome.cause
     assert codes == [100]
     assert states == dict.fromkeys(("Old", "Hundred", "HundredOne"), "RUNNING")
 
