@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from awsiot.greengrasscoreipc import connect
+from awsiot.greengrasscoreipc.clientv2 import GreengrassCoreIPCClientV2
 
 from monodon.cloud.broker.identity import Identity as Client
 from monodon.cloud.broker.server import Broker
@@ -26,7 +28,7 @@ from monodon.core.plan import Installed
 from monodon.core.semver import Version
 from monodon.core.shadow import Shadow
 from monodon.nucleus.identity import NUCLEUS
-from monodon.nucleus.nucleus import Nucleus, running
+from monodon.nucleus.nucleus import TOOL, Nucleus, running
 from monodon.nucleus.shadow_sync import SHADOW_MANAGER
 
 THING = "drone-1"
@@ -201,3 +203,19 @@ async def test_one_direction_overwrites_the_other_side(site: Site, until: Any) -
         change_here(nucleus, "lamp", reported={"x": 1})
         await until(lambda: here(nucleus, "lamp") == {"desired": {"a": 1}, "reported": {}})
         assert site.cloud("lamp") == {"desired": {"a": 1}, "reported": {}}
+
+
+async def test_a_deployment_of_the_shadow_manager_says_what_is_synchronised(site: Site, until: Any) -> None:
+    async with site.online(), running(site.root) as nucleus:
+        change_here(nucleus, "lamp", reported={"n": 1})
+        token = nucleus.tokens.of(TOOL)
+        client = GreengrassCoreIPCClientV2(
+            client=await asyncio.to_thread(connect, ipc_socket=str(nucleus.socket), authtoken=token)
+        )
+        deployment = client.create_local_deployment_async(
+            root_component_versions_to_add={SHADOW_MANAGER: "2.3.11"},
+            component_to_configuration={SHADOW_MANAGER: {"MERGE": CORE}},
+        )
+        await asyncio.wrap_future(deployment)
+        await until(lambda: site.cloud("lamp") == {"desired": {}, "reported": {"n": 1}})
+        await asyncio.to_thread(client.close)

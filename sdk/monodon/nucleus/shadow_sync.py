@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 SHADOW_MANAGER: Final = "aws.greengrass.ShadowManager"
 REPLY_TIMEOUT_S: Final = 10.0
 RETRY_S: Final = 5.0
+#: After the cloud refused a subscription, which its policies must allow first.
+REFUSED_RETRY_S: Final = 60.0
 
 _PREFIX: Final = "shadow-sync/"
 _NOT_FOUND: Final = 404
@@ -83,6 +85,7 @@ class ShadowSync:
         self._wake = asyncio.Event()
         self._last_pass_s: float | None = None
         self._own: _Key | None = None
+        self._refused: set[_Key] = set()
         self._replies: dict[str, asyncio.Future[tuple[bool, Mapping[str, Json]]]] = {}
 
     def reconfigure(self) -> None:
@@ -152,8 +155,12 @@ class ShadowSync:
             try:
                 await self._subscribe(key)
             except NetworkError as error:
-                log.warning("%s is not synchronised yet: %s", topic_prefix(*key), error)
-                self._wake_later(self._retry_s)
+                if key not in self._refused:
+                    log.warning("%s is not synchronised yet: %s", topic_prefix(*key), error)
+                self._refused.add(key)
+                self._wake_later(REFUSED_RETRY_S)
+            else:
+                self._refused.discard(key)
         self._due &= self._subscriptions.keys()
 
     async def _subscribe(self, key: _Key) -> None:
@@ -182,15 +189,16 @@ class ShadowSync:
         asyncio.get_running_loop().call_later(delay_s, self._wake.set)
 
     async def _pass(self) -> None:
+        """Look at each shadow that is due now; one that becomes due meanwhile waits for the next pass."""
         self._last_pass_s = asyncio.get_running_loop().time()
-        while self._due and self._uplink.is_connected:
-            key = min(self._due)
+        for key in sorted(self._due):
             self._due.discard(key)
             try:
                 await self._synchronise(key)
             except _RejectedError as error:
                 if error.code == _CONFLICT:
                     self._due.add(key)
+                    self._wake.set()
                 else:
                     log.warning("the cloud refused to synchronise %s: %s (%s)", topic_prefix(*key), error, error.code)
             except ShadowError as error:
