@@ -132,6 +132,53 @@ def test_saved_files_restart_just_what_they_touch(folder: Path) -> None:
     assert not (folder / ".monodon/devices").exists()
 
 
+MAIN = """
+import asyncio
+from dataclasses import dataclass
+from monodon.component import Component
+
+@dataclass(frozen=True)
+class Settings:
+    whom: str = "world"
+
+async def main(component: Component[Settings]) -> None:
+    await component.ready()
+    print("hello", component.settings.whom, flush=True)
+    async for settings in component.changes():
+        print("now", settings.whom, flush=True)
+
+if __name__ == "__main__":
+    Component.run(main, Settings)
+"""
+RECIPE = """
+from monodon.authoring.recipes import artifact, load_main, recipe, step
+from monodon.component import default_configuration
+
+RECIPES = (
+    recipe(
+        name="com.example.Ours",
+        version="1.0.0",
+        configuration=default_configuration(load_main(__file__).Settings),
+        lifecycle={"Startup": step("exec python3 -u {artifacts:decompressedPath}/ours/main.py", timeout_s=60)},
+        artifacts=(artifact("ours.zip"),),
+    ),
+)
+"""
+
+
+def test_a_component_of_ours_is_built_and_its_saved_settings_arrive(folder: Path) -> None:
+    own = folder / "com.example.Ours"
+    own.mkdir()
+    (own / "main.py").write_text(MAIN)
+    (own / "recipe.py").write_text(RECIPE)
+    with Running(folder, "com.example.Ours", "--watch") as dev:
+        dev.until("Ours | hello world", "watches for saved files")
+        (own / "main.py").write_text(MAIN.replace('"world"', '"earth"').replace('"hello"', '"hi"'))
+        dev.until("Ours - the default of /whom is now 'earth'", "Ours | hi earth", "deployed")
+        assert dev.stop() == 0
+    assert not (own / "__pycache__").exists()
+
+
 def test_other_tools_find_it_and_no_process_stays(folder: Path) -> None:
     write(folder, "com.example.A", Run="trap 'echo clean; exit 0' TERM; echo $$ runs; while :; do sleep 0.05; done")
     with Running(folder, "com.example.A", "--thing", "desk") as dev:

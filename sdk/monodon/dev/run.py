@@ -76,6 +76,7 @@ def run(order: Order, tell: Callable[[News], None]) -> None:
         MonodonError: the nucleus cannot start, or (without ``watches``) the components cannot be deployed.
     """
     ThingName.parse(order.thing)
+    sys.dont_write_bytecode = True  # a recipe.py saved twice in a second would be the same to Python
     try:
         asyncio.run(_run(order, tell))
     except ExceptionGroup as errors:
