@@ -12,7 +12,7 @@ from monodon.core.plan import RunWith
 from monodon.nucleus.limits import Kind, Limits
 from monodon.nucleus.process import Command, Process
 
-HALF = RunWith(memory_kb=1000, cpus=0.5)
+HALF = RunWith(memory_kb=1000, cpus=0.5, pids=7)
 
 
 def tree(root: Path, *files: str) -> Path:
@@ -35,7 +35,8 @@ def test_version_2_where_it_is_delegated(tmp_path: Path) -> None:
     group = mount / "own" / "monodon-tag-com.example.A"
     kept.admit("com.example.A", HALF, 42)
     assert kept.kind is Kind.CGROUP_V2
-    assert (mount / "own" / "cgroup.subtree_control").read_text() == "+memory +cpu"
+    assert (mount / "own" / "cgroup.subtree_control").read_text() == "+pids"  # after "+memory +cpu"
+    assert (group / "pids.max").read_text() == "7"
     assert (group / "memory.max").read_text() == "1024000"
     assert (group / "cpu.max").read_text() == "50000 100000"
     assert (group / "cgroup.procs").read_text() == "42"
@@ -45,12 +46,13 @@ def test_version_2_where_it_is_delegated(tmp_path: Path) -> None:
 
 
 def test_version_1_with_both_controllers(tmp_path: Path) -> None:
-    mount = tree(tmp_path, "memory/here/x", "cpu/there/x")
-    kept = limits(tmp_path, mount, "4:memory:/here\n2:cpuacct,cpu:/there\n1:name=systemd:/\n0::/\n")
+    mount = tree(tmp_path, "memory/here/x", "cpu/there/x", "pids/x")
+    kept = limits(tmp_path, mount, "4:memory:/here\n2:cpuacct,cpu:/there\n8:pids:/\n1:name=systemd:/\n0::/\n")
     kept.admit("A", HALF, 42)
     assert kept.kind is Kind.CGROUP_V1
     assert (mount / "memory/here/monodon-tag-A/memory.limit_in_bytes").read_text() == "1024000"
     assert (mount / "cpu/there/monodon-tag-A/cpu.cfs_quota_us").read_text() == "50000"
+    assert (mount / "pids/monodon-tag-A/pids.max").read_text() == "7"
     kept.update("A", RunWith(cpus=2), [])
     assert (mount / "memory/here/monodon-tag-A/memory.limit_in_bytes").read_text() == "-1"
     assert (mount / "cpu/there/monodon-tag-A/cpu.cfs_quota_us").read_text() == "200000"

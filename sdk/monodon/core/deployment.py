@@ -323,19 +323,22 @@ def _write_update(update: ConfigurationUpdate) -> dict[str, Json]:
 
 def _read_run_with(item: "_Reader") -> RunWith:
     limits = item.reader("systemResourceLimits")
-    memory, cpus = limits.optional_number("memory"), limits.optional_number("cpus")
-    if (memory is not None and memory <= 0) or (cpus is not None and cpus <= 0):
-        raise DeploymentError(f"{limits.where}memory and cpus must be above 0", codes=("RUN_WITH_CONFIG_NOT_VALID",))
+    memory, cpus, pids = (limits.optional_number(key) for key in ("memory", "cpus", "pids"))
+    if any(limit is not None and limit <= 0 for limit in (memory, cpus, pids)):
+        raise DeploymentError(
+            f"{limits.where}memory, cpus and pids must be above 0", codes=("RUN_WITH_CONFIG_NOT_VALID",)
+        )
     return RunWith(
         posix_user=item.text("posixUser") or None,
         memory_kb=None if memory is None else int(memory),
         cpus=cpus,
+        pids=None if pids is None else int(pids),
     )
 
 
 def _write_run_with(run_with: RunWith) -> dict[str, Json]:
     written: dict[str, Json] = {} if run_with.posix_user is None else {"posixUser": run_with.posix_user}
-    limits = {"memory": run_with.memory_kb, "cpus": run_with.cpus}
+    limits = {"memory": run_with.memory_kb, "cpus": run_with.cpus, "pids": run_with.pids}
     if any(value is not None for value in limits.values()):
         written["systemResourceLimits"] = {key: value for key, value in limits.items() if value is not None}
     return written

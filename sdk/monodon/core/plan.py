@@ -21,21 +21,33 @@ from monodon.core.semver import Version
 class RunWith:
     """As whom, and within which limits, a component runs; None is the nucleus's own default.
 
-    ``posix_user`` is ``user`` or ``user:group``, ``memory_kb`` in KiB, ``cpus`` a fraction such as 0.5.
+    ``posix_user`` is ``user`` or ``user:group``, ``memory_kb`` in KiB, ``cpus`` a fraction such as 0.5, ``pids`` how
+    many processes and threads there may be at once (Monodon's own; AWS's device has no such limit).
     """
 
     posix_user: str | None = None
     memory_kb: int | None = None
     cpus: float | None = None
+    pids: int | None = None
+
+    @property
+    def limits(self) -> tuple[int | None, float | None, int | None]:
+        """What is limited: memory in KiB, share of CPUs, processes; None is no limit."""
+        return self.memory_kb, self.cpus, self.pids
 
     def to_record(self) -> dict[str, Json]:
         """The JSON object that ``from_record`` reads."""
-        return {"posix_user": self.posix_user, "memory_kb": self.memory_kb, "cpus": self.cpus}
+        return {"posix_user": self.posix_user, "memory_kb": self.memory_kb, "cpus": self.cpus, "pids": self.pids}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Json]) -> "RunWith":
         """Read what ``to_record`` wrote."""
-        return cls(posix_user=record["posix_user"], memory_kb=record["memory_kb"], cpus=record["cpus"])
+        return cls(
+            posix_user=record["posix_user"],
+            memory_kb=record["memory_kb"],
+            cpus=record["cpus"],
+            pids=record.get("pids"),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

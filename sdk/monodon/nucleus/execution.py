@@ -286,7 +286,7 @@ class Execution:
 
     def _admission(self, step: Step) -> Callable[[int], None] | None:
         run_with = self.installed.run_with
-        if step.name not in _LIMITED or (run_with.memory_kb is None and run_with.cpus is None):
+        if step.name not in _LIMITED or run_with.limits == (None, None, None):
             return None
         return lambda pid: self._device.limits.admit(self.installed.name, run_with, pid)
 

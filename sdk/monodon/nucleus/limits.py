@@ -1,4 +1,4 @@
-"""Limits of memory and CPU on a component: by cgroup v2, else v1, else by rlimit (memory alone).
+"""Limits of memory, CPU and processes on a component: by cgroup v2, else v1, else by rlimit (no share of CPU).
 
 Source: cgroups(7); the kernel's ``cgroup-v2.rst``; setrlimit(2).
 """
@@ -24,7 +24,7 @@ class Kind(StrEnum):
 
     CGROUP_V2 = "cgroup v2"
     CGROUP_V1 = "cgroup v1"
-    RLIMIT = "rlimit, memory alone"
+    RLIMIT = "rlimit, without a share of CPU"
 
 
 class Limits:
@@ -42,6 +42,8 @@ class Limits:
         self._membership = membership
         self._kind: Kind | None = None
         self._parents: tuple[Path, ...] = ()
+        #: Where a group's number of processes is limited, where the machine lets us.
+        self._counting: Path | None = None
 
     @property
     def kind(self) -> Kind:
@@ -59,12 +61,15 @@ class Limits:
         """
         if self.kind is Kind.RLIMIT:
             _limit_process(pid, run_with)
+            _limit_count(pid, run_with)
             return
         for group in self._groups(name):
             group.mkdir(exist_ok=True)
         self._write(name, run_with)
         for group in self._groups(name):
             (group / "cgroup.procs").write_text(str(pid))
+        if self._counting is None:
+            _limit_count(pid, run_with)
 
     def update(self, name: str, run_with: RunWith, pids: Collection[int]) -> None:
         """Change the limits of ``name``, whose processes ``pids`` run already.
@@ -93,7 +98,8 @@ class Limits:
                     group.rmdir()
 
     def _groups(self, name: str) -> tuple[Path, ...]:
-        return tuple(parent / f"monodon-{self._tag}-{name}" for parent in self._parents)
+        parents = dict.fromkeys((*self._parents, *(() if self._counting is None else (self._counting,))))
+        return tuple(parent / f"monodon-{self._tag}-{name}" for parent in parents)
 
     def _write(self, name: str, run_with: RunWith) -> None:
         groups = self._groups(name)
@@ -103,19 +109,24 @@ class Limits:
             (groups[0] / "memory.max").write_text("max" if bytes_ is None else str(bytes_))
             (groups[0] / "cpu.max").write_text(f"{'max' if quota is None else quota} {_PERIOD_US}")
         else:
-            memory, cpu = groups
+            memory, cpu = groups[:2]
             (memory / "memory.limit_in_bytes").write_text(str(-1 if bytes_ is None else bytes_))
             (cpu / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
             (cpu / "cpu.cfs_quota_us").write_text(str(-1 if quota is None else quota))
+        if self._counting is not None:
+            (groups[-1] / "pids.max").write_text("max" if run_with.pids is None else str(run_with.pids))
 
     def _detect(self) -> Kind:
         try:
             own = dict(_memberships(self._membership.read_text()))
             if (self._mount / "cgroup.controllers").exists() and "" in own:
-                self._parents = (self._delegated(self._mount / own[""].lstrip("/")),)
+                self._parents = (parent := self._delegated(self._mount / own[""].lstrip("/")),)
+                self._counting = parent if _gives_pids(parent) else None
                 return Kind.CGROUP_V2
             if "memory" in own and "cpu" in own:
                 self._parents = tuple(self._writable(controller, own[controller]) for controller in ("memory", "cpu"))
+                with contextlib.suppress(OSError, KeyError):
+                    self._counting = self._writable("pids", own["pids"])
                 return Kind.CGROUP_V1
         except OSError as error:
             _LOG.warning("cgroups cannot be used: %s", error)
@@ -148,6 +159,34 @@ def _memberships(text: str) -> list[tuple[str, str]]:
         _, controllers, group = line.split(":", 2)
         found += [(controller, group) for controller in controllers.split(",")]
     return found
+
+
+def _gives_pids(parent: Path) -> bool:
+    """Let the groups below count processes; say whether they do."""
+    try:
+        (parent / "cgroup.subtree_control").write_text("+pids")
+    except OSError:
+        return False
+    return True
+
+
+def _limit_count(pid: int, run_with: RunWith) -> None:
+    """Limit the processes of the user that ``pid`` runs as, to those there are now and so many more.
+
+    That binds no root, and all processes of that user share it.
+    """
+    if run_with.pids is None:
+        return
+    owner = Path(f"/proc/{pid}").stat().st_uid
+    now = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            now += len(list((process / "task").iterdir())) if process.stat().st_uid == owner else 0
+    if owner == 0:
+        _LOG.warning("processes of root cannot be counted here: the limit of %d is not kept", run_with.pids)
+    hard = resource.prlimit(pid, resource.RLIMIT_NPROC)[1]
+    limit = now + run_with.pids if hard == resource.RLIM_INFINITY else min(now + run_with.pids, hard)
+    resource.prlimit(pid, resource.RLIMIT_NPROC, (limit, hard))
 
 
 def _limit_process(pid: int, run_with: RunWith) -> None:

@@ -152,8 +152,7 @@ class Supervisor:
         else:
             before = member.installed.run_with
             member.execution.installed = installed
-            limits = (installed.run_with.memory_kb, installed.run_with.cpus)
-            if limits != (before.memory_kb, before.cpus):
+            if installed.run_with.limits != before.limits:
                 self._limit(member)
         self._note(member)
         for affected in self._members.values() if self._needed_by is None else self._dependers(installed.name):
