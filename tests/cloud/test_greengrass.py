@@ -319,6 +319,17 @@ async def test_a_thing_deployment_goes_by_the_deployment_shadow(cloud: Any) -> N
             "components.a.configurationUpdate.merge",
         ),
         (
+            {
+                "components": {
+                    "a": {
+                        "componentVersion": "1.0.0",
+                        "configurationUpdate": {"merge": '{"a":' * 101 + "1" + "}" * 101},
+                    }
+                }
+            },
+            "components.a.configurationUpdate.merge",
+        ),
+        (
             {"components": {"a": {"componentVersion": "1.0.0", "configurationUpdate": {"reset": ["x"]}}}},
             "components.a.configurationUpdate.reset",
         ),

@@ -26,6 +26,18 @@ def read_json(text: str | bytes) -> Json:
     return value
 
 
+def is_deeper(value: Json, levels: int) -> bool:
+    """Whether objects and arrays are nested in more than so many levels; what recurses over them has its own limit."""
+    waiting = [(value, 1)]
+    while waiting:
+        each, level = waiting.pop()
+        if isinstance(each, dict | list):
+            if level > levels:
+                return True
+            waiting += [(child, level + 1) for child in (each.values() if isinstance(each, dict) else each)]
+    return False
+
+
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 

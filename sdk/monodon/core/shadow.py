@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from monodon.core.json import Json, read_json
+from monodon.core.json import Json, is_deeper, read_json
 from monodon.errors import MonodonError
 
 MAX_DEPTH: Final = 6
@@ -132,22 +132,9 @@ def _read_section(name: str, value: Json) -> Mapping[str, Json] | None:
         return None
     if not isinstance(value, dict):
         raise ShadowError(400, f"State node {name} must be an object")
-    if _depth(value) > MAX_DEPTH:
+    if is_deeper(value, MAX_DEPTH):
         raise ShadowError(400, f"JSON contains too many levels of nesting; maximum is {MAX_DEPTH}")
     return value
-
-
-def _depth(value: Json) -> int:
-    """Levels of objects and arrays; one more than the maximum stands for anything deeper."""
-    deepest, waiting = 0, [(value, 1)]
-    while waiting:
-        each, level = waiting.pop()
-        if isinstance(each, (dict, list)):
-            deepest = max(deepest, level)
-            if deepest > MAX_DEPTH:
-                return deepest
-            waiting += [(child, level + 1) for child in (each.values() if isinstance(each, dict) else each)]
-    return deepest
 
 
 def update(

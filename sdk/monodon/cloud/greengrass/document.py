@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from monodon.cloud.greengrass.errors import invalid_fields
 from monodon.core.configuration import ConfigurationUpdate
 from monodon.core.deployment import Deployment, FailureHandling, RootComponent, UpdateAction, UpdatePolicy
-from monodon.core.json import Json, read_json
+from monodon.core.json import Json, is_deeper, read_json
 from monodon.core.names import ComponentName
 from monodon.core.plan import RunWith
 from monodon.core.semver import Version
@@ -20,6 +20,8 @@ DEFAULT_POLICIES: Mapping[str, Json] = {
     "configurationValidationPolicy": {"timeoutInSeconds": 30},
 }
 _MAX_TIMEOUT_MINUTES = 10_080
+#: What a device reads without trouble; a recipe's default configuration may have as many.
+MAX_DEPTH = 100
 
 
 def with_defaults(policies: Mapping[str, Json]) -> dict[str, Json]:
@@ -113,6 +115,8 @@ def _update(given: Mapping[str, Json] | None, field: str, problems: Problems) ->
         else:
             if not isinstance(merge, dict):
                 problems.append((f"{field}.merge", "is not a JSON object"))
+            elif is_deeper(merge, MAX_DEPTH):
+                problems.append((f"{field}.merge", f"is nested deeper than {MAX_DEPTH} levels"))
     reset = tuple(given.get("reset", ()))
     for pointer in reset:
         if pointer and not pointer.startswith("/"):

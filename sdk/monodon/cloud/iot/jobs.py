@@ -8,12 +8,13 @@ from monodon.cloud.context import RequestContext
 from monodon.cloud.iot.registry import Registry
 from monodon.cloud.paging import page, page_of, read_token
 from monodon.cloud.protocol import ServiceError
-from monodon.core.json import Json, read_json
+from monodon.core.json import Json, is_deeper, read_json
 
 Request = dict[str, Any]
 _PAGE = 250
 _MAX_DOCUMENT = 32 * 1024
 _MAX_TIMEOUT_MINUTES = 10_080
+_MAX_DEPTH = 100
 
 
 class Execution(Protocol):
@@ -321,8 +322,9 @@ def _document(request: Request) -> dict[str, Json]:
         document = read_json(text)
     except ValueError as error:
         raise ServiceError("InvalidRequestException", f"the document is not JSON: {error}", status=400) from error
-    if not isinstance(document, dict):
-        raise ServiceError("InvalidRequestException", "the document is not a JSON object", status=400)
+    if not isinstance(document, dict) or is_deeper(document, _MAX_DEPTH):
+        text = f"the document is not a JSON object of at most {_MAX_DEPTH} levels"
+        raise ServiceError("InvalidRequestException", text, status=400)
     return document
 
 
