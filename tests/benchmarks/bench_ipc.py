@@ -37,8 +37,8 @@ from monodon.ipc.eventstream import Header, HeaderType, encode
 
 WINDOW = 100
 TOPIC = "bench/topic"
-ROUNDS = 5
-SIZES = {"100B": (100, 20_000), "10kB": (10_000, 4_000), "100kB": (100_000, 1_000), "1MB": (1_000_000, 100)}
+ROUNDS = 10
+SIZES = {"100B": (100, 10_000), "10kB": (10_000, 2_000), "100kB": (100_000, 400), "1MB": (1_000_000, 50)}
 MAX_FRAME_BYTES = 24 * 1024 * 1024
 _STREAM_ID = b"\x0a:stream-id\x04"
 _PRELUDE = struct.Struct(">III")
@@ -315,14 +315,14 @@ def _measure_sized(size: int, count: int) -> Callable[[Path, int], Figure]:
 
 #: What both servers do.
 _BOTH: dict[str, Callable[[Path, int], Figure]] = {
-    "raw_sequential_100B": lambda path, pid: _sequential(path, _publish, 100, 3_000),
+    "raw_sequential_100B": lambda path, pid: _sequential(path, _publish, 100, 1_500),
     **{f"raw_pipelined_{name}": _measure_sized(size, count) for name, (size, count) in SIZES.items()},
-    "sdk_100B": lambda path, pid: _sdk(path, 2_000),
+    "sdk_100B": lambda path, pid: _sdk(path, 600),
 }
 #: What the null server has no answer to.
 _REAL: dict[str, Callable[[Path], Figure]] = {
-    "get_configuration": lambda path: {"rate": _pipelined(path, _get, 0, 10_000)},
-    "delivery": lambda path: {name: _fan_out(path, 1, size, count // 5) for name, (size, count) in SIZES.items()},
+    "get_configuration": lambda path: {"rate": _pipelined(path, _get, 0, 5_000)},
+    "delivery": lambda path: {name: _fan_out(path, 1, size, count // 4) for name, (size, count) in SIZES.items()},
     "fan_out_100B": lambda path: {str(count): _fan_out(path, count, 100, 2_000 // count) for count in (1, 10, 100)},
     "fan_out_100kB": lambda path: {str(count): _fan_out(path, count, 100_000, 200 // count) for count in (1, 10, 100)},
 }
@@ -371,7 +371,7 @@ def main() -> dict[str, Any]:
         "server": real,
         "null": null,
         "ratio": _ratios(real, null),
-        "nucleus": _best([_nucleus() for _ in range(ROUNDS)]),
+        "nucleus": _best([_nucleus() for _ in range(ROUNDS // 2)]),
     }
 
 
