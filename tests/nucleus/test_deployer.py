@@ -211,6 +211,19 @@ async def test_a_pointer_without_a_slash_fails_without_a_detailed_status(device:
     assert device.installed() == {}
 
 
+async def test_a_deployment_that_does_not_name_the_nucleus_leaves_it_configured(device: Any, cloud: Any) -> None:
+    """Source: ``KernelConfigResolver.java``, ``getNucleusComponentConfig``."""
+    cloud.publish("A", "1.0.0", {"Run": FOREVER})
+    merge = {"logging": {"level": "DEBUG"}}
+    nucleus = {"version": "2.18.0", "configurationUpdate": {"merge": merge}}
+    assert (await device.deploy({"A": "1.0.0", "aws.greengrass.Nucleus": nucleus})).has_succeeded
+    for components in ({"A": "1.0.0"}, {}):
+        assert (await device.deploy(components)).has_succeeded
+        assert device.configuration("aws.greengrass.Nucleus") == merge
+        assert set(device.installed()) == {*components, "aws.greengrass.Nucleus"}
+        assert not device.state.installed["aws.greengrass.Nucleus"].is_root
+
+
 async def test_awss_own_components_need_no_artifact(device: Any) -> None:
     names = ["aws.greengrass.Nucleus", "aws.greengrass.Cli", "aws.greengrass.TokenExchangeService"]
     merge = {"configurationUpdate": {"merge": {"deploymentConfigurationTimeSource": "deploymentProcessingTime"}}}

@@ -4,7 +4,7 @@ Pure: running it again on the configuration of the moment gives the target of th
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from monodon.core import provided
 from monodon.core.configuration import EMPTY, Configuration, ConfigurationUpdate, changed_paths, resolve
@@ -140,6 +140,9 @@ def build(
                 at_ms=at_ms,
             ),
         )
+    if provided.NUCLEUS in running and provided.NUCLEUS not in target:
+        # A device is never without its nucleus: what was configured for it holds until it is configured anew.
+        target[provided.NUCLEUS] = replace(running[provided.NUCLEUS], is_root=False)
     return Built(target=target, warnings=tuple(warnings))
 
 
