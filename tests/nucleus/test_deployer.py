@@ -312,3 +312,17 @@ async def test_a_local_deployment_that_was_cut_short_has_failed(tmp_path: Path, 
         progress = await again.ended("mine")
         assert progress.outcome.error_stack == ("DEPLOYMENT_FAILURE", "DEPLOYMENT_INTERRUPTED")
         assert again.installed() == {}
+
+
+async def test_a_deployment_may_have_a_time_and_says_who_is_awaited(tmp_path: Path, cloud: Any) -> None:
+    """The nucleus's setting deploymentTimeoutSeconds; AWS's device waits without end."""
+    cloud.publish("Good", "1.0.0", {"Run": FOREVER})
+    cloud.publish("Slow", "1.0.0", {"Startup": FOREVER})
+    cloud.publish("Needy", "1.0.0", {"Run": FOREVER}, needs={"Slow": "*"})
+    limits = [None, 0.3, None]
+    async with bench.device(tmp_path / "root", cloud, settle_timeout_s=lambda: limits.pop(0)) as one:
+        assert (await one.deploy({"Good": "1.0.0"})).has_succeeded
+        outcome = await one.deploy({"Good": "1.0.0", "Needy": "1.0.0"})
+        assert outcome.detailed is DetailedStatus.FAILED_ROLLBACK_COMPLETE
+        assert "the deployment still waits for Needy, Slow" in outcome.cause
+        assert one.states() == {"Good": "RUNNING"}

@@ -92,3 +92,8 @@ async def test_a_limit_of_memory_is_kept(tmp_path: Path, is_rlimit: bool) -> Non
         assert (code == 0) is is_enough, lines
         assert ("300000000" in lines) is is_enough
     kept.forget("A")
+
+
+def test_limits_that_a_component_leaves_open_are_the_defaults() -> None:
+    assert RunWith(cpus=1, posix_user="u").or_limits(HALF) == RunWith(memory_kb=1000, cpus=1, pids=7, posix_user="u")
+    assert RunWith(cpus=1).or_limits(RunWith()) == RunWith(cpus=1)

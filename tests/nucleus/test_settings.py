@@ -1,7 +1,7 @@
-"""What the nucleus itself is told: config.yaml, and over it what was deployed to it."""
+"""The nucleus's own configuration: what config.yaml says, and what was deployed over it."""
 
-import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,10 @@ import pytest
 
 from monodon.core.configuration import EMPTY
 from monodon.core.names import ComponentName
-from monodon.core.plan import Installed
+from monodon.core.plan import Installed, RunWith
 from monodon.core.semver import Version
-from monodon.nucleus.identity import NUCLEUS
 from monodon.nucleus.journal import Journal
-from monodon.nucleus.logs import LogFormat
-from monodon.nucleus.settings import Configurations, Settings
+from monodon.nucleus.settings import Platform, Settings
 from monodon.nucleus.state import DeviceState
 
 
@@ -24,31 +22,34 @@ def state(tmp_path: Path) -> Iterator[DeviceState]:
         yield DeviceState(journal)
 
 
-def deploy(state: DeviceState, name: str, value: Mapping[str, Any]) -> None:
-    configuration = EMPTY.merge((), value, at_ms=9)
-    state.put_installed(
-        Installed(name=ComponentName(name), version=Version.parse("2.18.0"), configuration=configuration)
+def deployed(state: DeviceState, value: dict[str, Any]) -> None:
+    nucleus = Installed(name=ComponentName("aws.greengrass.Nucleus"), version=Version.parse("2.18.0"))
+    state.put_installed(replace(nucleus, configuration=EMPTY.merge((), value, at_ms=1)))
+
+
+def test_what_was_deployed_goes_over_what_is_configured(state: DeviceState) -> None:
+    settings = Settings({"RunWithDefault": {"posixUser": "own"}, "awsRegion": "x"}, state)
+    assert settings.text("runWithDefault", "posixuser") == "own"
+    deployed(state, {"RunWithDefault": {"posixUser": "other"}, "componentStoreMaxSizeBytes": 5})
+    assert settings.text("runWithDefault", "posixUser") == "other"
+    assert settings.text("awsRegion") == "x"
+    assert settings.whole(7, "componentStoreMaxSizeBytes") == 5
+    assert settings.whole(7, "awsRegion") == 7
+    assert settings.text("componentStoreMaxSizeBytes") is None
+
+
+def test_logging_platform_and_limits_are_those_of_the_moment(state: DeviceState) -> None:
+    settings = Settings({}, state)
+    platform = Platform({"os": "linux", "architecture": "amd64"}, settings)
+    assert (len(platform), settings.logging.level, settings.limits) == (2, "INFO", RunWith())
+    deployed(
+        state,
+        {
+            "platformOverride": {"architecture": "mine", "key": "value", "number": 1},
+            "logging": {"level": "DEBUG"},
+            "runWithDefault": {"systemResourceLimits": {"memory": 1024, "cpus": 0.5, "pids": True}},
+        },
     )
-
-
-def test_what_is_deployed_is_merged_key_by_key(state: DeviceState) -> None:
-    settings = Settings({"logging": {"level": "DEBUG"}, "awsRegion": "eu-west-1"}, state)
-    deploy(state, NUCLEUS, {"Logging": {"format": "JSON"}})
-    assert (settings.logging.level, settings.logging.format) == ("DEBUG", LogFormat.JSON)
-    assert settings.text("AWSREGION") == "eu-west-1"
-
-
-@pytest.mark.parametrize("odd", [5, "text", [1], None, {"level": 7}, datetime.date(2026, 1, 1), {1: 2}])
-def test_odd_values_are_as_if_they_were_not_there(state: DeviceState, odd: Any) -> None:
-    settings = Settings(dict.fromkeys(("logging", "runWithDefault", "componentStoreMaxSizeBytes"), odd), state)
-    assert settings.logging.level == "INFO"
-    assert settings.text("runWithDefault", "posixUser") is None
-    assert settings.whole(10, "componentStoreMaxSizeBytes") in (5, 10)
-
-
-def test_the_nucleuss_own_configuration_is_readable_as_any_other(state: DeviceState) -> None:
-    """IPC notes 4.3: any component's configuration may be read."""
-    deploy(state, "a", {"k": 1})
-    shown = Configurations(Settings({"awsRegion": "eu-west-1"}, state), state)
-    found = [shown.configuration(ComponentName(name)) for name in (NUCLEUS, "a", "b")]
-    assert [each and each.value() for each in found] == [{"awsRegion": "eu-west-1"}, {"k": 1}, None]
+    assert dict(platform) == {"os": "linux", "architecture": "mine", "key": "value"}
+    assert settings.logging.level == "DEBUG"
+    assert settings.limits == RunWith(memory_kb=1024, cpus=0.5)

@@ -82,7 +82,9 @@ class Soak:
             self.kills += sum(code < 0 for code in codes)
             self.tried |= {(scene, point, number) for point, number, _ in kills if point}
             self.outcomes["wrong" if found else "old set" if is_rolled_back(scene) else "new set"] += 1
-            self.complaints += [f"{scene} {kills}: {one}" for one in found]
+            for one in found:
+                self.complaints.append(f"{scene} {kills}: {one}")
+                print(self.complaints[-1], file=sys.stderr)
             if self.cases % 100 == 0:
                 print(f"{self.kills} kills, {len(self.complaints)} complaints", file=sys.stderr)
         shutil.rmtree(place)

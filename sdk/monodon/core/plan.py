@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -34,6 +34,17 @@ class RunWith:
     def limits(self) -> tuple[int | None, float | None, int | None]:
         """What is limited: memory in KiB, share of CPUs, processes; None is no limit."""
         return self.memory_kb, self.cpus, self.pids
+
+    def or_limits(self, default: "RunWith") -> "RunWith":
+        """Return this with the limits that it leaves open taken from ``default``."""
+        if default.limits == (None, None, None):
+            return self
+        return replace(
+            self,
+            memory_kb=default.memory_kb if self.memory_kb is None else self.memory_kb,
+            cpus=default.cpus if self.cpus is None else self.cpus,
+            pids=default.pids if self.pids is None else self.pids,
+        )
 
     def to_record(self) -> dict[str, Json]:
         """The JSON object that ``from_record`` reads."""

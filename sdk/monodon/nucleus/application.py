@@ -37,13 +37,13 @@ class Application:
     """The part of a deployment that touches running components.
 
     Args:
-        settle_timeout_s: how long components may take to settle; None waits without end, as AWS does.
+        settle_timeout_s: asked how long components may take to settle; None waits without end, as AWS does.
         steady_s: how long what has a Run must go on running to count as settled.
     """
 
     state: DeviceState
     supervisor: Supervisor
-    settle_timeout_s: float | None = None
+    settle_timeout_s: Callable[[], float | None] = lambda: None
     steady_s: float = STEADY_S
     at: Callable[[str], None] = lambda point: None
 
@@ -110,7 +110,7 @@ class Application:
 
     async def _carry_out(self, move: Move, *, ignoring: Collection[ComponentName] = (), everything: bool) -> None:
         transition = Transition(
-            supervisor=self.supervisor, timeout_s=self.settle_timeout_s, steady_s=self.steady_s, at=self.at
+            supervisor=self.supervisor, timeout_s=self.settle_timeout_s(), steady_s=self.steady_s, at=self.at
         )
         touched = transition.begin(move.steps)
         await transition.settle(move.goal, move.goal if everything else touched, ignoring=ignoring)

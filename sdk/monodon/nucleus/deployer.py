@@ -115,7 +115,7 @@ class Deployer:
         restart: Callable[[int], None] | None = None,
         region: str | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-        settle_timeout_s: float | None = None,
+        settle_timeout_s: Callable[[], float | None] = lambda: None,
         steady_s: float = STEADY_S,
         at: Callable[[str], None] = lambda point: None,
     ) -> None:
@@ -125,7 +125,7 @@ class Deployer:
             platform: the device's attributes (``platform_of``, with platformOverride).
             report: told of every change of status, the last time when all is committed; for status messages.
             restart: asks for a restart of the nucleus (100) or the device (101); None where there can be none.
-            settle_timeout_s: how long components may take to settle; None waits without end, as AWS does.
+            settle_timeout_s: asked how long components may take to settle; None waits without end, as AWS does.
             steady_s: how long what has a Run must go on running to count as settled.
             at: called with a name at each point where being killed must do no harm (crash tests).
         """

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from monodon.core.lifecycle import Failure, State
-from monodon.core.plan import Installed
+from monodon.core.plan import Installed, RunWith
 from monodon.core.steps import DEFAULT_TIMEOUTS_S, Skipif, SkipifKind, Step, read_environment, read_step
 from monodon.errors import ConfigurationError
 from monodon.nucleus import orphans
@@ -47,6 +47,7 @@ class Device:
     limits: Limits
     default_user: str | None = None
     shell: str = "sh"
+    default_limits: Callable[[], RunWith] = RunWith
     told: set[str] = field(default_factory=set)
     #: The real path of the root, once it was asked for.
     place: list[str] = field(default_factory=list)
@@ -285,7 +286,7 @@ class Execution:
         return process
 
     def _admission(self, step: Step) -> Callable[[int], None] | None:
-        run_with = self.installed.run_with
+        run_with = self.installed.run_with.or_limits(self._device.default_limits())
         if step.name not in _LIMITED or run_with.limits == (None, None, None):
             return None
         return lambda pid: self._device.limits.admit(self.installed.name, run_with, pid)

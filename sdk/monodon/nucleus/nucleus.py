@@ -194,6 +194,7 @@ def _built(
         logs=logs,
         default_user=settings.text("runWithDefault", "posixUser"),
         shell=settings.text("runWithDefault", "posixShell") or "sh",
+        default_limits=lambda: settings.limits,
     )
     health = Health(identity=identity, device=DeviceView(state, supervisor), uplink=uplink, platform=attributes)
     updates, validation = ComponentUpdates(), Validation()
@@ -216,6 +217,7 @@ def _built(
         report=report,
         hooks=Hooks(ask_update=updates.ask, updated=updates.done, validate=validation.ask),
         restart=restart,
+        settle_timeout_s=lambda: settings.whole(0, "deploymentTimeoutSeconds") or None,
         region=identity.region or None,
     )
     bus = Bus()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from monodon.core.configuration import EMPTY, Configuration, Path
 from monodon.core.json import Json
 from monodon.core.names import ComponentName
+from monodon.core.plan import RunWith
 from monodon.nucleus.identity import NUCLEUS, lookup
 from monodon.nucleus.logs import LogSettings
 from monodon.nucleus.state import DeviceState
@@ -46,6 +47,20 @@ class Settings:
         """The positive number at ``path``, cut to a whole one; else ``default``."""
         value = self.get(*path)
         return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else default
+
+    @property
+    def limits(self) -> RunWith:
+        """The limits of components without their own, as ``runWithDefault.systemResourceLimits`` has them."""
+        found = {key: self.get("runWithDefault", "systemResourceLimits", key) for key in ("memory", "cpus", "pids")}
+        memory, cpus, pids = (
+            value if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
+            for value in found.values()
+        )
+        return RunWith(
+            memory_kb=None if memory is None else int(memory),
+            cpus=None if cpus is None else float(cpus),
+            pids=None if pids is None else int(pids),
+        )
 
     @property
     def logging(self) -> LogSettings:

@@ -33,7 +33,7 @@ from monodon.core.lifecycle import (
     request,
 )
 from monodon.core.names import ComponentName
-from monodon.core.plan import Installed, dependency_order
+from monodon.core.plan import Installed, RunWith, dependency_order
 from monodon.core.steps import read_error_reset_s
 from monodon.errors import DeploymentError, StateError
 from monodon.nucleus import orphans
@@ -77,6 +77,7 @@ class Supervisor:
         clock: seconds on a monotonic clock, for the hour after which errors are forgotten.
         default_user: ``user[:group]`` of components without their own, when the nucleus is root.
         shell: what scripts are given to.
+        default_limits: asked for the limits of components without their own, at each start of a process.
         limits: what keeps ``systemResourceLimits``; by default what this machine offers.
         close_s: seconds that all components together have to stop when this is left.
     """
@@ -90,6 +91,7 @@ class Supervisor:
         clock: Callable[[], float] = time.monotonic,
         default_user: str | None = None,
         shell: str = "sh",
+        default_limits: Callable[[], RunWith] = RunWith,
         limits: Limits | None = None,
         close_s: float = CLOSE_S,
     ) -> None:
@@ -101,6 +103,7 @@ class Supervisor:
             limits=limits or Limits(tag),
             default_user=default_user,
             shell=shell,
+            default_limits=default_limits,
         )
         self._clock = clock
         self._close_s = close_s
