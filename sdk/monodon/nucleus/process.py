@@ -5,7 +5,9 @@ written to the log before the next piece is read, so a process that floods its o
 """
 
 import asyncio
+import functools
 import os
+import shutil
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -243,6 +245,12 @@ def is_running_child(pid: int) -> bool:
     return pid in _RUNNING_PIDS
 
 
+@functools.lru_cache(maxsize=64)
+def _program(name: str, path: str | None) -> str | None:
+    """Where a program is; looked up here once, and not in every child while its parent waits."""
+    return shutil.which(name, path=path)
+
+
 def _popen(command: Command, *, is_gated: bool) -> "subprocess.Popen[bytes]":
     arguments = [command.shell, "-c", command.script]
     if is_gated:
@@ -250,6 +258,7 @@ def _popen(command: Command, *, is_gated: bool) -> "subprocess.Popen[bytes]":
     account = command.account
     return subprocess.Popen(
         arguments,
+        executable=_program(arguments[0], command.environment.get("PATH")),
         bufsize=0,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
