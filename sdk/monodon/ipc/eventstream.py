@@ -35,7 +35,7 @@ _CRC = struct.Struct(">I")
 _SHORT = struct.Struct(">H")
 #: A frame still growing gets so many times the room that it has filled, and at least so much: a length that is only
 #: claimed costs the receiver next to nothing.
-_GROWTH: Final = 4
+_GROWTH: Final = 16
 _LEAST_ROOM_BYTES: Final = 4096
 #: A payload from this size on is not copied out of a frame that was put together.
 _LARGE_BYTES: Final = 64 * 1024
