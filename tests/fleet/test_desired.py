@@ -70,6 +70,12 @@ def test_the_fleet_files_of_this_checkout_can_be_read(path: Path) -> None:
         ("target: thing/a\ncomponents: {a.B: {version: 1.0.0, config: {}}}", "unknown key components.a.B.config"),
         ("target: thing/a\ncomponents: {a.B: {version: 1.0.0, merge: [1]}}", "merge is not a mapping"),
         ("target: thing/a\ncomponents: {a.B: {version: 1.0.0, reset: /a}}", "reset is not a list"),
+        (
+            "target: thing/a\ncomponents: {a.B: {version: 1.0.0, merge: {x: 2026-11-21}}}",
+            "a.B.merge is not JSON: .*date",
+        ),
+        ("target: thing/a\ncomponents: {a.B: {version: 1.0.0, merge: {x: .nan}}}", "a.B.merge is not JSON"),
+        ("target: thing/a\ncomponents: {}\nname: 2026", "name is not text"),
         ("target: thing/a\ncomponents: {}\nonFailure: RETRY", "onFailure is RETRY"),
     ],
 )

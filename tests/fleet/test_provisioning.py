@@ -1,14 +1,16 @@
 """Provisioning against moto: an independent AWS that has s3, iot, iam and sts."""
 
 import json
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import yaml
 
 from monodon.errors import FleetError, StateError
-from monodon.fleet import Aws, Endpoints, provision
-from monodon.fleet.provisioning import POLICY, ROLE_ALIAS, cloud_endpoints
+from monodon.fleet import Aws, Endpoints, provision, provision_account
+from monodon.fleet.provisioning import POLICY, ROLE, ROLE_ALIAS, ROLE_POLICY, Step, cloud_endpoints
 
 ENDPOINTS = Endpoints(
     iot_data="localhost", credentials="localhost:8443", data_plane="localhost", data_plane_port=8443, mqtt_port=8883
@@ -61,6 +63,30 @@ def test_provisioning_again_makes_nothing_twice(moto_aws: Aws, tmp_path: Path, r
     assert not any(once())
     assert (tmp_path / "drone-1/certs/device.key.pem").read_bytes() == key
     assert len(moto_aws.iot.list_certificates()["certificates"]) == 1
+
+
+def test_provisioning_that_was_interrupted_is_finished(moto_aws: Aws, tmp_path: Path, root_ca: Path) -> None:
+    def steps() -> Generator[Step, None, None]:
+        root = tmp_path / "drone-1"
+        yield from provision(moto_aws, thing="drone-1", group="drones", root=root, root_ca=root_ca, endpoints=ENDPOINTS)
+
+    for count in range(1, 9):
+        started = steps()
+        for _ in range(count):
+            next(started)
+        started.close()  # Ctrl-C, one step further each time
+    assert not any(step.made for step in list(steps())[:8])
+    assert moto_aws.iam.get_role_policy(RoleName=ROLE, PolicyName=ROLE_POLICY)["PolicyDocument"]["Statement"]
+
+
+def test_two_operators_at_once_do_not_mind(moto_aws: Aws) -> None:
+    """Each looks before the other has made it; whoever is slower finds it made."""
+    assert moto_aws.account
+    assert all((moto_aws.s3, moto_aws.iot, moto_aws.iam))  # making clients is not for several threads
+    with ThreadPoolExecutor(4) as pool:
+        accounts = [pool.submit(lambda: list(provision_account(moto_aws))) for _ in range(4)]
+    names = {tuple(step.what for step in account.result()) for account in accounts}
+    assert len(names) == 1
 
 
 def test_the_device_policy_names_the_thing_and_no_more(moto_aws: Aws, tmp_path: Path, root_ca: Path) -> None:

@@ -89,6 +89,23 @@ def test_an_interrupted_upload_is_taken_up_again(registry: Registry, tmp_path: P
     assert steps(package(hello("a.Cut"), tmp_path), registry) == ["uploaded", "registered", "deployable"]
 
 
+def test_another_operator_who_was_faster_with_the_same_is_no_trouble(registry: Registry, tmp_path: Path) -> None:
+    slow = publish(package(hello("a.Race"), tmp_path), registry)
+    assert [next(slow).step, next(slow).step] == ["uploading", "uploaded"]
+    steps(package(hello("a.Race"), tmp_path), registry)
+    assert [progress.step for progress in slow] == ["unchanged", "deployable"]
+
+
+def test_another_operator_with_other_bytes_is_noticed(registry: Registry, tmp_path: Path) -> None:
+    """Both have looked, then both upload: what AWS registered is told from what was meant."""
+    (tmp_path / "other").mkdir()
+    slow = publish(package(hello("a.Clash"), tmp_path), registry)
+    assert [next(slow).step, next(slow).step] == ["uploading", "uploaded"]
+    assert "registered" in steps(package(hello("a.Clash"), tmp_path / "other", b"two"), registry)
+    with pytest.raises(PublishError, match=r"published already, with another content of hello.zip"):
+        list(slow)
+
+
 def test_an_artifact_that_is_not_there_fails_before_anything_is_uploaded(registry: Registry, tmp_path: Path) -> None:
     lost = package(hello("a.Lost"), tmp_path)
     lost.files[0].path.unlink()

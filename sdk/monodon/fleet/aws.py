@@ -8,7 +8,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from monodon.core.names import thing_arn, thing_group_arn
 from monodon.errors import FleetError
@@ -95,6 +95,8 @@ def told(hint: str | None = None) -> Iterator[None]:
     except ClientError as error:
         found = error.response["Error"]
         raise FleetError(f"{error.operation_name} failed: {found['Code']}: {found['Message']}", hint=hint) from error
+    except ParamValidationError as error:
+        raise FleetError(f"AWS would refuse this: {error}", hint=hint) from error
     except BotoCoreError as error:
         raise FleetError(
             f"AWS cannot be reached: {error}", hint=hint or "check credentials, AWS_REGION and AWS_ENDPOINT_URL"
@@ -104,3 +106,9 @@ def told(hint: str | None = None) -> Iterator[None]:
 def is_missing(error: ClientError) -> bool:
     """Tell whether AWS said that the thing asked for does not exist."""
     return error.response["Error"]["Code"] in ("ResourceNotFoundException", "NoSuchEntity", "404", "NoSuchBucket")
+
+
+def exists_already(error: ClientError) -> bool:
+    """Tell whether AWS refused to make something because it is there."""
+    codes = ("ResourceAlreadyExistsException", "EntityAlreadyExists", "BucketAlreadyOwnedByYou")
+    return error.response["Error"]["Code"] in codes

@@ -89,6 +89,8 @@ def read_desired(path: Path) -> Desired:
     components = document.get("components")
     if not isinstance(components, dict) or not isinstance(document.get("target"), str):
         raise FleetError(f"{path}: target (text) and components (a mapping) are needed")
+    if not isinstance(document.get("name", ""), str):
+        raise FleetError(f"{path}: name is not text", hint="put it in quotes")
     on_failure = str(document.get("onFailure", "ROLLBACK"))
     if on_failure not in ("ROLLBACK", "DO_NOTHING"):
         raise FleetError(f"{path}: onFailure is {on_failure}, not ROLLBACK or DO_NOTHING")
@@ -115,6 +117,12 @@ def _component(path: Path, name: str, entry: object) -> DesiredComponent:
     merge, reset = entry.get("merge"), entry.get("reset", [])
     if merge is not None and not isinstance(merge, dict):
         raise FleetError(f"{path}: {where}.merge is not a mapping")
+    try:
+        json.dumps(merge, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FleetError(
+            f"{path}: {where}.merge is not JSON: {error}", hint="dates are text there: put them in quotes"
+        ) from error
     if not isinstance(reset, list) or not all(isinstance(one, str) for one in reset):
         raise FleetError(f"{path}: {where}.reset is not a list of JSON pointers")
     try:

@@ -14,12 +14,13 @@ import yaml
 from botocore.exceptions import ClientError
 
 from monodon.errors import FleetError, StateError
-from monodon.fleet.aws import Aws, is_missing, told
+from monodon.fleet.aws import Aws, exists_already, is_missing, told
 
 NUCLEUS = "aws.greengrass.Nucleus"
 NUCLEUS_VERSION = "2.18.0"
 POLICY = "MonodonCoreDevice"
 ROLE = "MonodonTokenExchange"
+ROLE_POLICY = "Artifacts"
 ROLE_ALIAS = "MonodonTokenExchangeAlias"
 
 #: What a core device may do in AWS IoT; each as narrow as Greengrass allows, with the thing's own name.
@@ -83,6 +84,12 @@ def provision_account(aws: Aws) -> Iterator[Step]:
             lambda: aws.iot.create_policy(policyName=POLICY, policyDocument=json.dumps(device_policy(aws))),
         )
         yield _ensure(f"role {ROLE}", lambda: aws.iam.get_role(RoleName=ROLE), lambda: _make_role(aws))
+        policy = {"RoleName": ROLE, "PolicyName": ROLE_POLICY}
+        yield _ensure(
+            f"policy {ROLE_POLICY} of the role",
+            lambda: aws.iam.get_role_policy(**policy),
+            lambda: aws.iam.put_role_policy(**policy, PolicyDocument=json.dumps(artifact_policy(aws))),
+        )
         role_arn = f"arn:aws:iam::{aws.account}:role/{ROLE}"
         yield _ensure(
             f"role alias {ROLE_ALIAS}",
@@ -124,6 +131,12 @@ def device_policy(aws: Aws) -> dict[str, Any]:
     }
 
 
+def artifact_policy(aws: Aws) -> dict[str, Any]:
+    """Return the policy of the role that devices take on: they read the artifact bucket."""
+    read = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{aws.bucket}/*"}
+    return {"Version": "2012-10-17", "Statement": [read]}
+
+
 def cloud_endpoints(ready: Mapping[str, Any]) -> Endpoints:
     """Return the endpoints of an embedded cloud from what it said when it was ready."""
     address = str(ready["https_endpoint"]).partition("://")[2].rstrip("/")
@@ -156,7 +169,12 @@ def _ensure(what: str, look: Any, make: Any) -> Step:
     except ClientError as error:
         if not is_missing(error):
             raise
-        make()
+        try:
+            make()
+        except ClientError as refusal:
+            if not exists_already(refusal):
+                raise
+            return Step(what=what, made=False)  # another operator was faster
         return Step(what=what, made=True)
     return Step(what=what, made=False)
 
@@ -173,12 +191,7 @@ def _make_role(aws: Aws) -> None:
             {"Effect": "Allow", "Principal": {"Service": "credentials.iot.amazonaws.com"}, "Action": "sts:AssumeRole"}
         ],
     }
-    artifacts = {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{aws.bucket}/*"}],
-    }
     aws.iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument=json.dumps(trust))
-    aws.iam.put_role_policy(RoleName=ROLE, PolicyName="Artifacts", PolicyDocument=json.dumps(artifacts))
 
 
 def _group(aws: Aws, group: str) -> Iterator[Step]:

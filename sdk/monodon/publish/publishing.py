@@ -109,23 +109,34 @@ def _publish(package: Package, registry: Registry, timeout_s: float, clock: Call
         raise PublishError(f"{package.label}: the recipe has {size} bytes, and AWS takes {MAX_RECIPE_BYTES}")
     _check_files(package, recipe)
     arn = str(component_version_arn(registry.region, registry.account, recipe.name, recipe.version))
-    if (published := _published(registry, arn)) is not None:
-        _check_same(package, recipe, published, registry)
-        state = registry.greengrass.describe_component(arn=arn)["status"]["componentState"]
-        if state == "FAILED":
-            raise PublishError(
-                f"{package.label} was published before, and AWS found it not usable",
-                hint=f"delete it and publish again: aws greengrassv2 delete-component --arn {arn}",
-            )
-        yield Progress(package=package.label, step="unchanged", arn=arn)
-    else:
+    is_ours = False
+    if _published(registry, arn) is None:
         for file in package.files:
             yield from _upload(package, recipe, file, registry)
-        created = registry.greengrass.create_component_version(inlineRecipe=text.encode())
-        arn = created["arn"]
-        yield Progress(package=package.label, step="registered", arn=arn)
+        if is_ours := _register(registry, text):
+            yield Progress(package=package.label, step="registered", arn=arn)
+    if not is_ours and registry.greengrass.describe_component(arn=arn)["status"]["componentState"] == "FAILED":
+        raise PublishError(
+            f"{package.label} was published before, and AWS found it not usable",
+            hint=f"delete it and publish again: aws greengrassv2 delete-component --arn {arn}",
+        )
     _wait_until_deployable(package, arn, registry, clock() + timeout_s, clock)
+    # Only now AWS has said which bytes it found: another operator may have been at it at the same time.
+    _check_same(package, recipe, _published(registry, arn), registry)
+    if not is_ours:
+        yield Progress(package=package.label, step="unchanged", arn=arn)
     yield Progress(package=package.label, step="deployable", arn=arn)
+
+
+def _register(registry: Registry, text: str) -> bool:
+    """Create the version; False: somebody else has done so since we looked."""
+    try:
+        registry.greengrass.create_component_version(inlineRecipe=text.encode())
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ConflictException":
+            return False
+        raise
+    return True
 
 
 def located(recipe: Recipe, bucket: str) -> Recipe:
@@ -168,8 +179,10 @@ def _published(registry: Registry, arn: str) -> Recipe | None:
     return parse_recipe(answer["recipe"], file=f"{arn}.json")
 
 
-def _check_same(package: Package, recipe: Recipe, published: Recipe, registry: Registry) -> None:
+def _check_same(package: Package, recipe: Recipe, published: Recipe | None, registry: Registry) -> None:
     """Refuse to go on if the published recipe or one of its artifacts differs from ours."""
+    if published is None:
+        raise PublishError(f"{package.label} was deleted while it was published", hint="publish it again")
     difference = None
     if to_document(_without_digests(recipe)) != to_document(_without_digests(published)):
         difference = "another recipe"
