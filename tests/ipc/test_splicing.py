@@ -26,20 +26,21 @@ def body_of(topic: str, member: str, message: Any, **options: Any) -> bytes:
 
 
 def event_of(body: bytes) -> SubscriptionResponseMessage:
-    spliced = read_publish(body)
+    spliced = read_publish(memoryview(body))
     assert isinstance(spliced, SplicedPublish)
+    assert spliced == read_publish(body)
     return read_shape(SubscriptionResponseMessage, write_shape(spliced.event()))
 
 
 @given(
     topic=st.text(),
     message=st.dictionaries(st.text(), JSON, max_size=4),
-    indent=st.sampled_from([None, 1]),
+    form=st.sampled_from([{}, {"indent": 1}, {"separators": (",", ":")}]),
     ensure_ascii=st.booleans(),
     padding=st.sampled_from([0, 3000]),
 )
 def test_json_messages(
-    topic: str, message: dict[str, Any], indent: int | None, ensure_ascii: bool, padding: int
+    topic: str, message: dict[str, Any], form: dict[str, Any], ensure_ascii: bool, padding: int
 ) -> None:
     try:
         topic.encode()
@@ -47,13 +48,13 @@ def test_json_messages(
     except UnicodeEncodeError:
         ensure_ascii = True
     message = message | {"padding": "x" * padding}
-    event = event_of(body_of(topic, "jsonMessage", message, indent=indent, ensure_ascii=ensure_ascii))
+    event = event_of(body_of(topic, "jsonMessage", message, ensure_ascii=ensure_ascii, **form))
     assert event.json_message is not None
     assert event.json_message.context is not None
     assert (event.json_message.message, event.json_message.context.topic) == (message, topic)
 
 
-@given(topic=st.text("ab/é"), message=st.binary(max_size=40))
+@given(topic=st.text("ab/é"), message=st.binary(max_size=40) | st.sampled_from([bytes(30_000), b"\xff" * 70_001]))
 def test_binary_messages(topic: str, message: bytes) -> None:
     event = event_of(body_of(topic, "binaryMessage", base64.b64encode(message).decode()))
     assert event.binary_message is not None
@@ -92,10 +93,13 @@ def test_binary_messages(topic: str, message: bytes) -> None:
 )
 def test_everything_else_is_read_the_usual_way(body: bytes) -> None:
     """What is refused is refused alike; what is valid in another form is not spliced."""
-    assert outcome(read_publish, body) == outcome(lambda each: read_shape(PublishToTopicRequest, each), body)
+    expected = outcome(lambda each: read_shape(PublishToTopicRequest, each), body)
+    compact = body.replace(b": ", b":").replace(b", ", b",")
+    assert outcome(read_publish, body) == outcome(read_publish, memoryview(body)) == expected
+    assert type(outcome(read_publish, compact)) is type(expected)
 
 
-def outcome(read: Callable[[bytes], object], body: bytes) -> object:
+def outcome(read: Callable[[bytes | memoryview], object], body: bytes | memoryview) -> object:
     try:
         return read(body)
     except InvalidArgumentsError as error:

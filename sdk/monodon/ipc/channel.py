@@ -8,7 +8,7 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from monodon.ipc.eventstream import Buffer
@@ -77,9 +77,9 @@ class Channel:
         if not self._is_closed:
             self._loop.add_reader(self._socket, self._on_readable)
 
-    def write(self, pieces: Iterable[Buffer]) -> None:
+    def write(self, pieces: Sequence[Buffer]) -> None:
         """Queue bytes and send what the socket takes now; too much left unread closes the channel."""
-        if self._is_closed:
+        if self._is_closed or (len(pieces) == 1 and not self._queue and self._sent_at_once(pieces[0])):
             return
         for piece in pieces:
             if piece:
@@ -89,6 +89,18 @@ class Channel:
             self._flush()
         if self._pending_bytes > self._max_pending_bytes and len(self._queue) > _ALWAYS_PIECES:
             self.close(f"{self._pending_bytes} bytes were left unread")
+
+    def _sent_at_once(self, piece: Buffer) -> bool:
+        """Send what is mostly written, one small frame; what of it is left over is queued."""
+        try:
+            sent = self._socket.send(piece)
+        except OSError:  # the queue meets it again
+            return False
+        if sent < len(piece):
+            self._queue.append(memoryview(piece)[sent:])
+            self._pending_bytes += len(piece) - sent
+            self._flush()
+        return True
 
     def discard_input(self) -> None:
         """Read on only to notice the end."""
