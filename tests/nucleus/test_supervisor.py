@@ -205,6 +205,21 @@ async def test_limits_hold_from_the_start_and_change_in_place(tmp_path: Path) ->
     bench.logs.close()
 
 
+async def test_a_device_that_stops_leaves_no_groups_for_limits(tmp_path: Path) -> None:
+    forgotten: list[str] = []
+
+    class Recording(Limits):
+        def forget(self, name: str) -> None:
+            forgotten.append(name)
+
+    bench = Bench(tmp_path, limits=Recording("test", membership=tmp_path / "none"))
+    async with bench.supervisor:
+        await bench.run({"Run": FOREVER}, run_with=RunWith(memory_kb=200_000))
+        assert forgotten == []
+    assert forgotten == [A]
+    bench.logs.close()
+
+
 async def test_two_devices_live_in_one_process(bench: Bench, tmp_path: Path) -> None:
     await bench.run({"Run": FOREVER})
     other = Bench(tmp_path / "other")

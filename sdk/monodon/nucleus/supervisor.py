@@ -410,6 +410,8 @@ class Supervisor:
         for member in tuple(self._members.values()):
             await self._drop(member, grace_s=0)
         await orphans.end(lambda: orphans.alive(orphans.marked(orphans.children(os.getpid()), self._device.mark(""))))
+        for name in self._members:
+            self._device.limits.forget(name)
 
     async def _close_member(self, member: Member, before: list[asyncio.Task[None]]) -> None:
         if before:
