@@ -20,6 +20,7 @@ from awscrt.io import ClientBootstrap, DefaultHostResolver, EventLoopGroup, Sock
 from awsiot.eventstreamrpc import Connection, MessageAmendment
 from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
 
+from monodon.component.messages import CONNECTION_LOST
 from monodon.component.refusals import ACCESS_DENIED, NOT_SENT, TRANSIENT, lost, timed_out, translate
 from monodon.component.subscription import Closing
 from monodon.errors import IpcError
@@ -329,6 +330,15 @@ class IpcConnection:
         if stream.operation is None:  # closed again since
             self._broken.set()
 
+    async def _open_stream_anew(self, stream: Stream) -> None:
+        """Open a stream; if the connection broke meanwhile, once more on the next one: nothing is done twice by it."""
+        try:
+            await self._open_stream(stream)
+        except IpcError as error:
+            if error.code != CONNECTION_LOST or self.is_closing:
+                raise
+            await self._open_stream(stream)
+
     def _stream_closed(self, stream: Stream, events: _StreamEvents) -> None:
         if stream.events is events and stream.operation is not None and not self.is_closing:
             stream.operation = None
@@ -339,7 +349,7 @@ class IpcConnection:
         """Open a stream, and keep it open through every reconnection until the result is called."""
         self._streams.add(stream)
         try:
-            await self._open_stream(stream)
+            await self._open_stream_anew(stream)
         except BaseException:
             self._streams.discard(stream)
             raise

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -33,7 +33,8 @@ def execute(command: Sequence[str], *, name: str, configuration: Mapping[str, Js
     Raises:
         StateError: the nucleus could not start.
     """
-    with _hosted({"name": name, "thing": thing, "configuration": dict(configuration)}) as environment:
+    order = {"name": name, "thing": thing, "configuration": dict(configuration)}
+    with _hosted(order) as environment, _passing_on() as started:
         try:
             process = subprocess.Popen(command, env={**os.environ, **environment})
         except FileNotFoundError:
@@ -42,8 +43,8 @@ def execute(command: Sequence[str], *, name: str, configuration: Mapping[str, Js
         except PermissionError:
             print(f"error: {command[0]} cannot be run", file=sys.stderr)  # noqa: T201
             return NOT_EXECUTABLE
-        with _passing_on(process):
-            code = process.wait()
+        started(process)
+        code = process.wait()
     return BY_SIGNAL - code if code < 0 else code
 
 
@@ -78,16 +79,29 @@ def _hosted(order: Mapping[str, Json]) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def _passing_on(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """While the command runs, SIGTERM is for it; SIGINT comes to it from the terminal, and is not for us."""
+def _passing_on() -> Iterator[Callable[["subprocess.Popen[bytes]"], None]]:
+    """SIGTERM is for the command, also if it comes while that starts; SIGINT comes to it from the terminal.
+
+    Yields what takes the process, once there is one.
+    """
+    early: list[int] = []
+    commands: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        process.send_signal(number)
+        if commands:
+            commands[0].send_signal(number)
+        else:
+            early.append(number)
+
+    def started(process: "subprocess.Popen[bytes]") -> None:
+        commands.append(process)
+        for number in early:
+            process.send_signal(number)
 
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, pass_on)}
     before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda number, frame: None)
     try:
-        yield
+        yield started
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

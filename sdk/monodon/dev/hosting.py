@@ -60,10 +60,17 @@ async def _stand_in(nucleus: Nucleus, name: ComponentName, configuration: Mappin
     nucleus.supervisor.start(name)
     async with asyncio.timeout(START_S):
         await nucleus.supervisor.wait_until(lambda statuses: statuses[name].state is State.RUNNING)
-    (pid,) = nucleus.supervisor.pids(name)
-    text = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="surrogateescape")
-    variables = dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
+        (pid,) = nucleus.supervisor.pids(name)
+        variables: dict[str, str] = {}
+        while "SVCUID" not in variables:  # it shows nothing for the moment in which the shell becomes sleep
+            await asyncio.sleep(0.005)
+            variables = _environment_of(pid)
     return {key: value for key, value in variables.items() if key.startswith(("AWS_", "GG", "SVCUID"))}
+
+
+def _environment_of(pid: int) -> dict[str, str]:
+    text = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="surrogateescape")
+    return dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
 
 
 def _answer(answer: Mapping[str, Json]) -> None:
