@@ -119,9 +119,12 @@ def test_saved_files_restart_just_what_they_touch(folder: Path) -> None:
         write(folder, "com.example.A", defaults={"x": "b"}, Run=f"echo three {{configuration:/x}}; {FOREVER}")
         dev.until("A - its recipe has changed", "A - the default of /x is now 'b'", "A | three b", "deployed")
         (folder / "com.example.A/recipe.json").write_text("{")
+        write(folder, "com.example.D", Run=f"echo fourth; {FOREVER}")
         dev.until("! error: ")
         (folder / "com.example.A/notes.txt").write_text("of no interest")
         write(folder, "com.example.A", defaults={"x": "b"}, Run=f"echo three {{configuration:/x}}; {FOREVER}")
+        dev.until("D | fourth", "deployed com.example.D")
+        (folder / "com.example.A/notes.txt").write_text("of no interest again")
         dev.until("nothing that runs has changed")
         write(folder, "com.example.C", Run=f"echo third; {FOREVER}")
         dev.until("C | third", "deployed com.example.C")
@@ -217,6 +220,16 @@ def test_what_hangs_does_not_keep_a_better_version_waiting(folder: Path, step: s
         dev.until("A | hangs")
         write(folder, "com.example.A", Run=f"echo better; {FOREVER}")
         dev.until("A - was saved while it was awaited", "A | better", "A = RUNNING", "nucleus - deployed")
+        assert dev.stop() == 0
+
+
+def test_a_flood_of_lines_keeps_nothing_else_waiting(folder: Path) -> None:
+    write(folder, "com.example.Flood", Run="exec yes 'a line of a flood'")
+    write(folder, "com.example.A", Run=f"echo one; {FOREVER}")
+    with Running(folder, ".", "--watch") as dev:
+        dev.until("Flood | a line of a flood", "A | one", "watches for saved files")
+        write(folder, "com.example.A", Run=f"echo two; {FOREVER}")
+        dev.until("A | two", "deployed com.example.A")
         assert dev.stop() == 0
 
 

@@ -124,3 +124,16 @@ def test_saved_new_and_removed_files_are_seen_and_hidden_ones_are_not(tmp_path: 
     os.utime(tmp_path / "renamed", ns=(1, 1))
     (tmp_path / "renamed").rename(tmp_path / "b")
     assert watch.saved() == (tmp_path / "b",)
+
+
+def test_nothing_is_missed_when_more_is_watched(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("1")
+    watch = Watch([tmp_path / "one"])
+    (tmp_path / "one/file").write_text("22")
+    (tmp_path / "two/file").write_text("22")
+    watch.add([tmp_path / "one", tmp_path / "two"])
+    assert watch.saved() == (tmp_path / "one/file",)
+    (tmp_path / "two/file").unlink()
+    assert watch.saved() == (tmp_path / "two/file",)

@@ -1,14 +1,18 @@
 """What happens on a nucleus that runs in the foreground, as news: what components print, and what becomes of them."""
 
-from collections.abc import Callable, Collection
+import threading
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 
-from monodon.nucleus.log_reader import STARTED, STDERR, STDOUT, LogReader, parse_record
+from monodon.nucleus.log_reader import STARTED, STDERR, STDOUT, LogReader, names, parse_record
 from monodon.nucleus.logs import NUCLEUS_LOG
 
 NUCLEUS = "nucleus"
+#: Records of one log that are told at a time.
+MOST = 2000
 #: States, and why a deployment failed, are news by themselves.
 _TOLD_OTHERWISE = ("monodon.nucleus.supervisor", "monodon.nucleus.application")
 
@@ -33,25 +37,35 @@ class News:
 
 
 class Logs:
-    """What components print, from their log files; the nucleus's own warnings beside it."""
+    """What components print, from their log files, and the nucleus's own warnings. May be used from any thread."""
 
     def __init__(self, folder: Path, tell: Callable[[News], None]) -> None:
         self._folder, self._tell = folder, tell
-        self._readers = {path.stem: LogReader(folder, path.stem, from_end=True) for path in folder.glob("*.log")}
+        self._lock = threading.Lock()
+        self._readers = {name: LogReader(folder, name, from_end=True) for name in names(folder)}
+        #: Of logs that flood: what was not told yet.
+        self._left: dict[str, Iterator[str]] = {}
 
-    def show(self, names: Collection[str]) -> None:
-        """Tell what is new, in the logs of ``names`` too."""
-        for name in (NUCLEUS_LOG, *names):
-            if name not in self._readers:
-                self._readers[name] = LogReader(self._folder, name)
-        for name, reader in self._readers.items():
-            for text in reader.read():
-                self._show(name, text)
+    def show(self, components: Collection[str] = ()) -> None:
+        """Tell what is new, in the logs of these components too; of a log that floods, not all at once."""
+        with self._lock:
+            for name in (NUCLEUS_LOG, *components):
+                if name not in self._readers:
+                    self._readers[name] = LogReader(self._folder, name)
+            for name, reader in self._readers.items():
+                records = self._left.pop(name, None) or reader.read()
+                texts = list(islice(records, MOST))
+                if len(texts) == MOST:
+                    self._left[name] = records
+                for text in texts:
+                    self._show(name, text)
 
     def close(self) -> None:
         """Let go of the files."""
-        for reader in self._readers.values():
-            reader.close()
+        with self._lock:
+            self._left.clear()
+            for reader in self._readers.values():
+                reader.close()
 
     def _show(self, name: str, text: str) -> None:
         record = parse_record(text)

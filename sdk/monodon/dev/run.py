@@ -70,7 +70,7 @@ class Order:
 
 
 def run(order: Order, tell: Callable[[News], None]) -> None:
-    """Run until SIGINT or SIGTERM; everything has been stopped when this returns.
+    """Run until SIGINT, SIGTERM or SIGHUP; everything has been stopped when this returns.
 
     Raises:
         MonodonError: the nucleus cannot start, or (without ``watches``) the components cannot be deployed.
@@ -85,7 +85,7 @@ def run(order: Order, tell: Callable[[News], None]) -> None:
 
 async def _run(order: Order, tell: Callable[[News], None]) -> None:
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with _root(order) as root, ExitStack() as stack:
         logs = Logs(root / LOGS_FOLDER, tell)
@@ -96,7 +96,7 @@ async def _run(order: Order, tell: Callable[[News], None]) -> None:
             async with session.showing():
                 await _first_of(session.work(), stop.wait())
             tell(News(who=NUCLEUS, kind=Kind.NOTE, text="stops the components"))
-        logs.show(())
+        logs.show()
 
 
 async def _first_of(*works: Coroutine[Any, Any, object]) -> None:
@@ -172,7 +172,7 @@ class _Session:
         try:
             self._projects = discover(self._order.folders)
             self._check_configuration()
-            watch = Watch(self._watched())
+            watch.add(self._watched())
             await self._deploy(tuple(self._projects), ())
         except MonodonError as error:
             if not self._order.watches:
@@ -181,10 +181,12 @@ class _Session:
         if not self._order.watches:
             await asyncio.Event().wait()
         self._note("watches for saved files")
+        pending: set[Path] = set()
         while True:
-            saved = await self._saved(watch)
+            pending |= await self._saved(watch)
             try:
-                watch = await self._take(saved, watch)
+                await self._take(pending, watch)
+                pending.clear()
             except MonodonError as error:
                 self._complain(error)
 
@@ -200,26 +202,26 @@ class _Session:
         inside = tuple(folder for project in self._projects.values() for folder in project.folders)
         return tuple(dict.fromkeys((*(folder.resolve() for folder in self._order.folders), *inside)))
 
-    async def _saved(self, watch: Watch) -> tuple[Path, ...]:
+    async def _saved(self, watch: Watch) -> set[Path]:
         """Wait until something was saved, and then until nothing more is."""
         saved: set[Path] = set()
         while True:
             await asyncio.sleep(WATCH_S)
             more = await asyncio.to_thread(watch.saved)
             if saved and not more:
-                return tuple(sorted(saved))
+                return saved
             saved.update(more)
 
-    async def _take(self, saved: Collection[Path], watch: Watch) -> Watch:
-        """Deploy what saved files touch; return the watch to go on with."""
+    async def _take(self, saved: Collection[Path], watch: Watch) -> None:
+        """Deploy what saved files touch."""
         names = ", ".join(sorted({path.name for path in saved}))
         before = self._projects
         self._projects = await asyncio.to_thread(discover, self._order.folders)
+        watch.add(self._watched())
         gone = tuple(name for name in before if name not in self._projects)
         touched = tuple(name for name in self._projects if name not in self._deployed or self._touches(name, saved))
         self._note(f"{names} saved")
         await self._deploy(touched, gone)
-        return watch if self._projects.keys() == before.keys() else Watch(self._watched())
 
     def _touches(self, name: ComponentName, saved: Collection[Path]) -> bool:
         """Whether a saved file is of this component; one that is of none may be of any."""
@@ -353,7 +355,7 @@ class _Session:
 
     async def _show_logs(self) -> None:
         while True:
-            self._logs.show(self._nucleus.state.installed)
+            await asyncio.to_thread(self._logs.show, tuple(self._nucleus.state.installed))
             await asyncio.sleep(LOOK_S)
 
     async def _show_states(self) -> None:
@@ -361,7 +363,7 @@ class _Session:
             async for change in changes:
                 if change.after not in _SHOWN:
                     continue
-                self._logs.show(self._nucleus.state.installed)
+                await asyncio.to_thread(self._logs.show, tuple(self._nucleus.state.installed))
                 is_bad = change.after in (State.ERRORED, State.BROKEN)
                 reason = change.status.reason.partition(_PRINTED)[0] if is_bad else ""
                 text = f"{change.after}: {reason}" if reason else str(change.after)

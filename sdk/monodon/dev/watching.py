@@ -11,8 +11,17 @@ class Watch:
     """The files below some paths (or the paths themselves), hidden ones and caches left out."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        self._paths = tuple(path.resolve() for path in paths)
-        self._seen = dict(self._look())
+        self._paths: tuple[Path, ...] = ()
+        self._seen: dict[Path, tuple[int, int, int]] = {}
+        self.add(paths)
+
+    def add(self, paths: Iterable[Path]) -> None:
+        """Watch these too from now on; nothing of what is watched already is missed."""
+        new = tuple(path for path in dict.fromkeys(path.resolve() for path in paths) if path not in self._paths)
+        self._paths += new
+        for path in new:
+            for file, stamp in _below(path):
+                self._seen.setdefault(file, stamp)
 
     def saved(self) -> tuple[Path, ...]:
         """Return the files that are new, gone or other than when this was last asked, in order."""
