@@ -191,10 +191,11 @@ def policy_of_another_component(subject: Subject) -> Iterator[Found]:
 
 @rule("R811", WARNING)
 def unknown_field_of_a_policy(subject: Subject) -> Iterator[Found]:
-    """A policy has a key that a device ignores."""
+    """A policy has a key that policies have not: a device drops every policy of the component."""
     for _, _, policy, pointer in subject.policies:
         for key, _ in policy.entries:
             if key.text.lower() not in [field.lower() for field in _FIELDS]:
                 close = closest(key.text, _FIELDS, cutoff=0.5)
                 hint = f"did you mean {close}?" if close else f"known are {', '.join(_FIELDS)}"
-                yield Found(key, child(pointer, key.text), f"{key.text!r} of a policy is ignored", hint)
+                message = f"{key.text!r} is no field of a policy: a device drops every policy of the component"
+                yield Found(key, child(pointer, key.text), message, hint)
