@@ -171,7 +171,7 @@ def complaints(place: Path, scene: str) -> list[str]:
     wanted = OLD if is_rolled_back(scene) else NEW
     detailed = "FAILED_ROLLBACK_COMPLETE" if is_rolled_back(scene) else "SUCCESSFUL"
     final = {
-        each["detailed"]
+        each["detailed"] if each["detailed"] == detailed else f"{each['detailed']}, {each['cause']}"
         for each in Cloud(place / "cloud").reports()
         if each["status"] in FINAL and not each["id"].startswith(OTHERS)
     }

@@ -6,7 +6,9 @@ import errno
 import hashlib
 import io
 import os
+import shutil
 import stat
+import threading
 import zipfile
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -18,6 +20,7 @@ from monodon.core.names import ComponentName
 from monodon.core.recipe.model import Artifact, Manifest, Permission, Recipe, Unarchive
 from monodon.core.semver import Version
 from monodon.errors import DeploymentError, NetworkError
+from monodon.nucleus import disk
 from monodon.nucleus.artifacts import MIN_FREE_BYTES, Retry
 from monodon.nucleus.store import Store
 
@@ -465,3 +468,25 @@ async def test_cleaning_keeps_what_is_named_and_the_work_folder(tmp_path: Path) 
     assert store.work_path(NAME).is_dir()
     await store.clean([])
     assert not list((tmp_path / "packages/artifacts").iterdir())
+
+
+def test_the_size_of_a_folder_in_which_others_move_files_is_found(tmp_path: Path) -> None:
+    """Components are downloaded side by side, and each measures the store of all of them."""
+    (tmp_path / "kept").write_bytes(bytes(10))
+    is_over = threading.Event()
+
+    def move() -> None:
+        while not is_over.is_set():
+            (tmp_path / "folder").mkdir()
+            part = tmp_path / "folder" / ".part"
+            part.touch()
+            part.rename(tmp_path / "folder" / "whole")
+            shutil.rmtree(tmp_path / "folder")
+
+    moving = threading.Thread(target=move)
+    moving.start()
+    try:
+        assert {disk.bytes_below(tmp_path) for _ in range(2000)} == {10}
+    finally:
+        is_over.set()
+        moving.join()

@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from monodon.errors import DeploymentError
@@ -96,15 +97,16 @@ def digest(path: Path, algorithm: str) -> str:
 
 
 def bytes_below(*folders: Path) -> int:
-    """The size of all files below some folders."""
+    """The size of all files below some folders; what another task moves or deletes meanwhile counts or not."""
     total, waiting = 0, list(map(str, folders))
     while waiting:
-        with os.scandir(waiting.pop()) as entries:
+        with suppress(FileNotFoundError), os.scandir(waiting.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
                 else:
-                    total += entry.stat(follow_symlinks=False).st_size
+                    with suppress(FileNotFoundError):
+                        total += entry.stat(follow_symlinks=False).st_size
     return total
 
 
