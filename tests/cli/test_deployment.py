@@ -126,7 +126,8 @@ def test_the_flags_of_greengrass_cli_say_what_they_say_there(tool: Tool) -> None
     tool.create("-m", "com.example.A=1.0.0", "-g", "floor", *user, "--systemLimits", limits)
     records = peek(tool.root / JOURNAL_FOLDER)
     assert records["roots/thinggroup/floor"] == {"com.example.A": "1.0.0"}
-    assert records[f"{INSTALLED}com.example.A"]["run_with"] == {"posix_user": me, "memory_kb": 500000, "cpus": 0.5}
+    found = records[f"{INSTALLED}com.example.A"]["run_with"]
+    assert (found["posix_user"], found["memory_kb"], found["cpus"]) == (me, 500000, 0.5)
     with pytest.raises(IpcError, match="must not contain ':'"):
         tool.create("-m", "com.example.A=1.0.0", "--groupId", "a:b")
     tool("deployment", "create", "-g", "floor", "--remove", "com.example.A")
