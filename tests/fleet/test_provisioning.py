@@ -1,6 +1,8 @@
 """Provisioning against moto: an independent AWS that has s3, iot, iam and sts."""
 
+import http.server
 import json
+import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -119,3 +121,25 @@ def test_an_embedded_clouds_ports_come_from_what_it_said() -> None:
     assert cloud_endpoints(ready) == Endpoints(
         iot_data="localhost", credentials="localhost:4443", data_plane="localhost", data_plane_port=4443, mqtt_port=1999
     )
+
+
+def test_a_server_that_is_no_aws_is_one_clear_error() -> None:
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>It works!<br></html>")
+            self.close_connection = True
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(FleetError, match="AWS cannot be reached: Unable to parse response"):
+                _ = Aws(endpoint_url=f"http://127.0.0.1:{server.server_port}", region="us-east-1").account
+        finally:
+            server.shutdown()
+            thread.join()

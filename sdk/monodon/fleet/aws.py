@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.parsers import ResponseParserError
 
 from monodon.core.names import thing_arn, thing_group_arn
 from monodon.errors import FleetError
@@ -97,7 +98,7 @@ def told(hint: str | None = None) -> Iterator[None]:
         raise FleetError(f"{error.operation_name} failed: {found['Code']}: {found['Message']}", hint=hint) from error
     except ParamValidationError as error:
         raise FleetError(f"AWS would refuse this: {error}", hint=hint) from error
-    except BotoCoreError as error:
+    except (BotoCoreError, ResponseParserError) as error:
         raise FleetError(
             f"AWS cannot be reached: {error}", hint=hint or "check credentials, AWS_REGION and AWS_ENDPOINT_URL"
         ) from error

@@ -14,6 +14,7 @@ from typing import Any
 
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from monodon.core.names import component_arn, component_version_arn
 from monodon.core.recipe.model import Artifact, Manifest, Recipe
@@ -95,7 +96,7 @@ def publish(
         raise PublishError(
             f"{package.label}: {error}", hint=_NO_BUCKET if "NoSuchBucket" in str(error) else None
         ) from error
-    except BotoCoreError as error:
+    except (BotoCoreError, ResponseParserError) as error:
         raise PublishError(
             f"{package.label}: AWS cannot be reached: {error}", hint="is AWS_ENDPOINT_URL right?"
         ) from error

@@ -87,9 +87,9 @@ class Registry:
 
     def descendants(self, group: str) -> set[str]:
         """Return a group and all groups below it."""
-        parents: dict[str, list[str]] = {}
+        parents: dict[str | None, list[str]] = {}
         for name, record in self.groups.items():
-            parents.setdefault(record["parent"] or "", []).append(name)
+            parents.setdefault(record["parent"], []).append(name)
         found: set[str] = set()
         waiting = [group]
         while waiting:
