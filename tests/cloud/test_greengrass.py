@@ -251,6 +251,24 @@ async def test_a_late_joiner_gets_the_groups_deployment_and_a_leaver_loses_it(cl
     await cloud.off_loop(work)
 
 
+async def test_a_late_joiner_of_a_nested_group_gets_the_deployment_of_the_one_above(cloud: Any) -> None:
+    def work() -> None:
+        greengrass, iot = cloud.greengrassv2, cloud.iot
+        for group, parent in (("fleet", None), ("drones", "fleet")):
+            iot.create_thing_group(thingGroupName=group, **({"parentGroupName": parent} if parent else {}))
+        target = f"arn:aws:iot:us-east-1:{ACCOUNT}:thinggroup/fleet"
+        job = {"jobId": greengrass.create_deployment(targetArn=target)["iotJobId"]}
+        cloud.add_drone("drone-1", "drones")
+        cloud.add_drone("drone-2", "others")
+        (execution,) = iot.list_job_executions_for_job(**job)["executionSummaries"]
+        assert execution["thingArn"].endswith("thing/drone-1")
+        iot.remove_thing_from_thing_group(thingGroupName="drones", thingName="drone-1")
+        (execution,) = iot.list_job_executions_for_job(**job)["executionSummaries"]
+        assert execution["jobExecutionSummary"]["status"] == "REMOVED"
+
+    await cloud.off_loop(work)
+
+
 async def test_a_thing_deployment_goes_by_the_deployment_shadow(cloud: Any) -> None:
     def work() -> None:
         cloud.add_drone("drone-1", "drones")

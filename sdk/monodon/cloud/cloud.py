@@ -196,6 +196,7 @@ class Parts:
             store=store,
             broker_publish=self.broker.publish,
             group_members=registry.members_of_arn,
+            is_member=registry.is_member_of_arn,
             on_execution=lambda execution: deployments.on_execution(execution),
             on_job=lambda job_id, status: deployments.on_job(job_id, status),
             now=now,

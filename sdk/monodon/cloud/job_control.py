@@ -43,6 +43,7 @@ class JobControl:
     Args:
         broker_publish: how messages leave (topic, payload).
         group_members: the things in a group, by the group's ARN; nested ones included.
+        is_member: whether a group (ARN) has a thing, where that can be said without listing the group.
         on_execution: told of each execution that is new or has changed, inside the transaction.
         on_job: told of each job whose status changed: job id, IN_PROGRESS, COMPLETED or CANCELED.
         now: seconds since the epoch.
@@ -54,6 +55,7 @@ class JobControl:
         store: Store,
         broker_publish: Publish,
         group_members: Callable[[str], Collection[str]],
+        is_member: Callable[[str, str], bool] | None = None,
         on_execution: Callable[[JobExecution], None] = _ignore,
         on_job: Callable[[str, str], None] = _ignore,
         now: Callable[[], float],
@@ -64,6 +66,7 @@ class JobControl:
         self._jobs = JobStore(store)
         self._publish = broker_publish
         self._group_members = group_members
+        self._is_member = is_member or (lambda group, thing: thing in group_members(group))
         self._on_execution = on_execution
         self._on_job = on_job
         self._now = now
@@ -273,7 +276,10 @@ class JobControl:
                     self._move(execution, Event.REMOVED, now)
 
     def _membership(self, job: Job, thing: str, now: float) -> None:
-        is_target = thing in self._things(job)
+        is_target = any(
+            target.partition(_THING)[2] == thing if _THING in target else self._is_member(target, thing)
+            for target in job.targets
+        )
         execution = self._jobs.execution(job.job_id, thing)
         if not is_target:
             self._jobs.drop_waiting(job.job_id, thing)

@@ -120,6 +120,11 @@ class Registry:
         thing = self.name_of(arn, "thing")
         return [thing] if thing is not None and self.things.get(thing) is not None else []
 
+    def is_member_of_arn(self, arn: str, thing: str) -> bool:
+        """Whether a group of that ARN has a thing, directly or through a group below it."""
+        group = self.name_of(arn, "thinggroup")
+        return group is not None and group in self.all_groups_of(thing)
+
     def groups_of(self, thing: str) -> list[str]:
         """Return the groups that a thing was put into, by name."""
         return [key.partition("/")[2] for key in self.memberships.keys(f"{thing}/")]
