@@ -36,6 +36,12 @@ def test_a_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         pytest.fail("it is below a file")
 
 
+def test_nobody_else_can_look_into_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir(mode=0o755)
+    with claimed(tmp_path) as root:
+        assert (root / "config").stat().st_mode & 0o777 == 0o700
+
+
 def test_what_is_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "ready.json").mkdir()
     with pytest.raises(StateError, match=r"cannot use .*ready.json"), claimed(tmp_path):

@@ -17,6 +17,7 @@ LOCK_FILE = "nucleus.lock"
 READY_FILE = "ready.json"
 SOCKET_FILE = "ipc.socket"
 CLI_FOLDER = "cli_ipc_info"
+CONFIG_FOLDER = "config"
 #: Bytes of a Unix socket's path, without the NUL. Source: unix(7), ``sun_path``.
 MAX_SOCKET_PATH_BYTES = 107
 
@@ -46,9 +47,17 @@ def claimed(root: Path) -> Iterator[Path]:
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
             (root / READY_FILE).unlink(missing_ok=True)
+            _hide(root / CONFIG_FOLDER)
         yield root
     finally:
         os.close(lock)
+
+
+def _hide(folder: Path) -> None:
+    """Make a folder that nobody else can look into, as AWS's nucleus does (section 4 of the device notes)."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid == os.geteuid():
+        folder.chmod(0o700)
 
 
 @contextmanager
