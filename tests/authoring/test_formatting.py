@@ -98,3 +98,10 @@ def test_a_formatted_recipe_is_the_same_recipe(recipe: Recipe) -> None:
         except RecipeError:
             continue
         assert parse_recipe(formatted, file=file) == recipe
+
+
+def test_a_comment_that_would_be_lost_is_an_error() -> None:
+    """ruamel has no place for a comment behind the last entry inside of braces."""
+    head = "RecipeFormatVersion: '2020-01-25'\nComponentName: a\nComponentVersion: 1.0.0\n"
+    with pytest.raises(RecipeError, match="comments"):
+        format_text(head + "Manifests: [{Name: a,\n# b\n}]\n", file="recipe.yaml")

@@ -12,7 +12,7 @@ from monodon.core.recipe.checks import check as check_text
 from monodon.core.recipe.model import Recipe
 from monodon.core.recipe.nodes import Entries, find
 from monodon.core.recipe.problems import Problem, Severity
-from monodon.core.recipe.reading import read_recipe
+from monodon.core.recipe.reading import MAX_SIZE_BYTES, read_recipe
 from monodon.errors import MonodonError, RecipeError
 
 
@@ -86,7 +86,8 @@ def _check_source(
     code = python_files(source)
     check = partial(check_text, targets=targets, neighbours=neighbours, code=code, published=published)
     if source.kind is not Kind.PYTHON:
-        content = source.file.read_bytes()
+        with source.file.open("rb") as stream:
+            content = stream.read(MAX_SIZE_BYTES + 1)  # of more nothing is read, but that it is too much
         text = content.decode(errors="replace")
         problems = (
             *check(content, file=source.file.name),

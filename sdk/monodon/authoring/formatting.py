@@ -29,6 +29,9 @@ def format_text(text: str, *, file: str) -> str:
         formatted = _format_json(text) if is_json else _format_yaml(text)
     except ValueError as error:
         raise RecipeError(f"{file} cannot be formatted: {error}", hint="remove anchors and duplicate keys") from error
+    if formatted.count("#") < text.count("#"):  # some places for comments are lost on the way
+        message = f"{file} cannot be formatted with all its comments"
+        raise RecipeError(message, hint="put comments on lines of their own")
     after = read_recipe(formatted, file=file, is_template=True)
     is_as_good = (before.recipe is None) == (after.recipe is None)
     if after.root is None or not is_as_good or _folded(plain(before.root)) != _folded(plain(after.root)):

@@ -103,6 +103,10 @@ def _version_hint(text: str) -> str:
     return "write major.minor.patch, such as 1.0.0 or 1.0.0-rc.1"
 
 
+#: (choice) A device has no limit; nobody's requirement is longer, and reading one takes the square of its length.
+MAX_REQUIREMENT = 4096
+
+
 @dataclass(frozen=True, slots=True)
 class Requirement:
     """Which versions of a component will do; equal when written alike."""
@@ -115,8 +119,11 @@ class Requirement:
         """Return the requirement that ``text`` spells for a device.
 
         Raises:
-            InvalidRequirement: a device refuses it.
+            InvalidRequirement: a device refuses it, or it is longer than any.
         """
+        if len(text) > MAX_REQUIREMENT:
+            message = f"a version requirement of {len(text)} characters"
+            raise InvalidRequirement(message, hint=f"write it with {MAX_REQUIREMENT} at most")
         try:
             return cls(text, parse_range(text))
         except MalformedRangeError:

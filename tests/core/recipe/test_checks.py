@@ -435,3 +435,12 @@ def test_a_registry_is_not_asked_for_what_the_folder_has() -> None:
     text = with_head(needs("B: {VersionRequirement: ^1.0.0}"))
     check(text, file="r.yaml", neighbours=NEIGHBOURS, published=lambda name: asked.append(name) or ())
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("timeout", "code"),
+    [("9" * 400, "R407"), ("2147483648", "R407"), ("2147483647", None), ("1e999", "R405"), (".nan", "R405")],
+)
+def test_timeouts_beyond_all_measure(timeout: str, code: str | None) -> None:
+    codes = found(with_head(steps(f"Run: {{Script: exec a, Timeout: {timeout}}}")))
+    assert {one for one in codes if one.startswith("R40")} == ({code} if code else set())

@@ -61,7 +61,9 @@ def plain(node: Node) -> Json:
 
 def child(pointer: str, key: str | int) -> str:
     """Return the JSON pointer of a part."""
-    return f"{pointer}/{str(key).replace('~', '~0').replace('/', '~1')}"
+    if isinstance(key, str) and ("/" in key or "~" in key):
+        key = key.replace("~", "~0").replace("/", "~1")
+    return f"{pointer}/{key}"
 
 
 def walk(node: Node, pointer: str = "") -> Iterator[tuple[str, Node]]:

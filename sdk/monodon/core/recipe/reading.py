@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from monodon.core.json import Json
 from monodon.core.names import ComponentName
-from monodon.core.recipe.json_tokens import parse_json
 from monodon.core.recipe.keys import SHAPES, Choice, Free, Key, Kind, ListOf, MapOf, Object, Text
 from monodon.core.recipe.model import (
     Artifact,
@@ -111,12 +110,18 @@ def _decoded(text: str | bytes) -> str:
 def _parse(text: str, file: str, problems: Problems) -> Entries:
     extension = file.lower().rpartition(".")[2]
     is_json = extension == "json" or (extension not in ("yaml", "yml") and text.lstrip()[:1] == "{")
-    root = parse_json(text) if is_json and text.strip() else None if is_json else parse_yaml(text, problems)
+    root = _parse_json(text) if is_json else parse_yaml(text, problems)
     if root is None or (isinstance(root, Scalar) and root.value is None):
         raise UnreadableError("R005", "the file is empty", hint=_FIRST_LINE)
     if not isinstance(root, Entries):
         raise UnreadableError("R005", f"a recipe is a map of keys, not {_kind_of(root)}", root.at)
     return root
+
+
+def _parse_json(text: str) -> Node | None:
+    from monodon.core.recipe.json_tokens import parse_json  # most recipes are YAML
+
+    return parse_json(text) if text.strip() else None
 
 
 def _kind_of(node: Node) -> str:

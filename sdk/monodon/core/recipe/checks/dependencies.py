@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from monodon.core.recipe.checks.rule import ERROR, HINT, WARNING, Found, rule
-from monodon.core.recipe.checks.subject import Subject, texts
+from monodon.core.recipe.checks.subject import Subject
 from monodon.core.recipe.nodes import Scalar, child
 from monodon.core.semver import Requirement
 from monodon.errors import InvalidRequirement
@@ -21,6 +22,7 @@ def _requirements(subject: Subject) -> Iterator[tuple[Scalar, Scalar, str]]:
             yield name, node, child(pointer, key.text)
 
 
+@lru_cache(maxsize=256)
 def _read(text: str) -> Requirement | None:
     try:
         return Requirement.parse(text)
@@ -110,7 +112,7 @@ def no_token_exchange(subject: Subject) -> Iterator[Found]:
         if found:
             yield Found(script, step.pointer, f"{step.name} uses AWS ({found[0]}) without credentials", hint, found[0])
             return
-    for part in texts(subject.configuration.node, subject.configuration.pointer) if subject.configuration else ():
+    for part in subject.configuration_texts:
         if isinstance(part.node, Scalar) and part.node.text.startswith("s3://"):
             yield Found(part.node, part.pointer, f"{part.node.text} cannot be read without credentials", hint)
             return

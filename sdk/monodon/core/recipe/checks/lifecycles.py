@@ -19,6 +19,7 @@ _NETWORK = (
     r"\bnpm (?:install|ci)\b|\bcurl |\bwget "
 )
 _ENDLESS = r"\bwhile (?:true|:|\[ 1 \])|\bsleep infinity|\btail -f|\bpython[0-9.]* |\bnode |\bjava "
+_MAX_INT = 2**31 - 1
 _DEFAULT_TIMEOUTS_S = {
     "Bootstrap": 120,
     "Install": 120,
@@ -127,16 +128,18 @@ def timeout_is_octal(subject: Subject) -> Iterator[Found]:
 
 @rule("R407", WARNING)
 def timeout_is_cut(subject: Subject) -> Iterator[Found]:
-    """A Timeout is a fraction, zero or below zero.
+    """A Timeout is a fraction, zero, below zero or beyond all measure.
 
-    A device cuts fractions off, and at zero a step times out at once.
+    A device cuts fractions off, and at zero a step times out at once. It holds seconds in 32 bits.
     """
     for step, node in _timeouts(subject):
-        try:
-            seconds = float(node.text.replace("_", ""))
-        except ValueError:
-            continue
-        if seconds <= 0 or seconds != int(seconds):
+        if not re.fullmatch(r"[-+]?[0-9_]*\.?[0-9_]*[0-9]_*", node.text.strip()):
+            continue  # no number: said by another rule
+        seconds = float(node.text.replace("_", ""))
+        if seconds > _MAX_INT:
+            message = f"Timeout {node.text[:40]} of {step.name} is more than a device can hold"
+            yield Found(node, child(step.pointer, "Timeout"), message, "leave it out: Run may take forever")
+        elif seconds <= 0 or seconds != int(seconds):
             message = f"Timeout {node.text} of {step.name} is {max(int(seconds), 0)} seconds on a device"
             yield Found(node, child(step.pointer, "Timeout"), message, "write whole seconds, above 0")
 

@@ -222,12 +222,17 @@ class Subject:
     @cached_property
     def variables(self) -> tuple[Variable, ...]:
         """Every use of a variable in the lifecycles, in order of writing."""
-        return tuple(
-            variable
-            for lifecycle, pointer, _ in self.lifecycles
-            for part in texts(lifecycle, pointer)
-            for variable in variables_in(part)
-        )
+        return tuple(variable for part in self.lifecycle_texts for variable in variables_in(part))
+
+    @cached_property
+    def lifecycle_texts(self) -> tuple[Part, ...]:
+        """Every scalar of the lifecycles that is not a key."""
+        return tuple(part for lifecycle, pointer, _ in self.lifecycles for part in texts(lifecycle, pointer))
+
+    @cached_property
+    def configuration_texts(self) -> tuple[Part, ...]:
+        """Every scalar of the default configuration that is not a key."""
+        return tuple(texts(*self.configuration)) if self.configuration else ()
 
     @cached_property
     def access_control(self) -> Part | None:

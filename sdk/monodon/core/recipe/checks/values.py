@@ -9,6 +9,8 @@ from monodon.core.recipe.nodes import Entries, Items, Node, Scalar, child
 
 _DROPPED = r"PYTHONPATH|PYTHONHOME|LD_\w+|DYLD_\w+"
 _OF_THE_NUCLEUS = r"AWS_(?:CONTAINER_\w+|GG_\w+|IOT_THING_NAME)|SVCUID|GGC_VERSION|GG_ROOT_CA_PATH"
+_LAST_WORDS = ("password", "passwd", "secret", "key", "token")
+_SHORTEST_KEY = 20
 #: Of names in small letters, their words joined by '_'.
 _PRIVATE_NAME = (
     r"(?:^|_)(?:password|passwd|secret|(?:api|access|secret|private)_?key"
@@ -68,10 +70,7 @@ def secret_in_plain_text(subject: Subject) -> Iterator[Found]:
     Everyone who may see the component may read it, and a published version never changes. Keep secrets in AWS Secrets
     Manager, and read them with GetSecretValue.
     """
-    parts = [part for node, pointer, _ in subject.lifecycles for part in texts(node, pointer)]
-    if subject.configuration:
-        parts += texts(subject.configuration.node, subject.configuration.pointer)
-    for part in parts:
+    for part in (*subject.lifecycle_texts, *subject.configuration_texts):
         reason = _why_secret(part)
         if reason:
             hint = "keep it in AWS Secrets Manager; read it with GetSecretValue"
@@ -80,16 +79,19 @@ def secret_in_plain_text(subject: Subject) -> Iterator[Found]:
 
 def _why_secret(part: Part) -> str | None:
     assert isinstance(part.node, Scalar)
-    found = re.search(_PRIVATE_TEXT, part.node.text)
+    text, lower = part.node.text, part.node.text.lower()
+    found = re.search(_PRIVATE_TEXT, text) if len(text) >= _SHORTEST_KEY else None
     if found:
         return f"{found[0][:8]}… looks like a key"
     name = part.pointer.rpartition("/")[2]
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[.-]", "_", name).lower()
-    text = part.node.value
-    if re.search(_PRIVATE_NAME, words) and isinstance(text, str) and text and not re.search(r"[{$<]|arn:|^/", text):
-        return f"{name} looks like a secret"
-    found = re.search(_PRIVATE_ARGUMENT, part.node.text) if "/lifecycle/" in part.pointer.lower() else None
-    return f"{found[1]} gets its value" if found else None
+    if name.lower().endswith(_LAST_WORDS) and isinstance(part.node.value, str) and text:
+        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[.-]", "_", name).lower()
+        if re.search(_PRIVATE_NAME, words) and not re.search(r"[{$<]|arn:|^/", text):
+            return f"{name} looks like a secret"
+    if any(word in lower for word in _LAST_WORDS) and "/lifecycle/" in part.pointer.lower():
+        found = re.search(_PRIVATE_ARGUMENT, text)
+        return f"{found[1]} gets its value" if found else None
+    return None
 
 
 @rule("R905", WARNING)
@@ -122,9 +124,7 @@ def _maps(subject: Subject) -> Iterator[tuple[Entries, str]]:
 
 def _plain_scalars(subject: Subject) -> Iterator[tuple[Scalar, str]]:
     """Yield what stands without quotes in the configuration and in Setenv."""
-    parts: list[Part] = []
-    if subject.configuration:
-        parts += texts(subject.configuration.node, subject.configuration.pointer)
+    parts = [*subject.configuration_texts]
     for environment, pointer in subject.environments:
         parts += texts(environment, pointer)
     for part in parts:

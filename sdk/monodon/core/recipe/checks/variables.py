@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from monodon.core.json import Json
 from monodon.core.pointers import Missing, look_up_pointer
 from monodon.core.recipe.checks.rule import DEVICE, ERROR, HINT, WARNING, Found, rule
-from monodon.core.recipe.checks.subject import Part, Subject, Variable, texts, variables_in
+from monodon.core.recipe.checks.subject import Part, Subject, Variable, variables_in
 from monodon.core.recipe.model import Recipe
 from monodon.core.recipe.nodes import Entries, Items, Node, Scalar, child, plain
 from monodon.core.recipe.problems import closest
@@ -188,9 +188,8 @@ def variable_that_needs_a_switch(subject: Subject) -> Iterator[Found]:
 
 
 def _variables_of_configuration(subject: Subject) -> Iterator[Variable]:
-    if subject.configuration:
-        for part in texts(subject.configuration.node, subject.configuration.pointer):
-            yield from variables_in(part)
+    for part in subject.configuration_texts:
+        yield from variables_in(part)
 
 
 @rule("R509", WARNING)
@@ -274,11 +273,10 @@ def _missing(subject: Subject, key: str, names: set[str]) -> Iterator[Found]:
     if not names or any(re.search(r"[${]|COMPONENT_", name) for name in names):  # a template's own words
         return
     pattern = re.compile(rf"\{{artifacts:{key}\}}/([\w.-]+)(?![\w.$*?{{-])")
-    for lifecycle, pointer, _ in subject.lifecycles:
-        for part in texts(lifecycle, pointer):
-            for match in pattern.finditer(part.node.text if isinstance(part.node, Scalar) else ""):
-                if match[1] not in names:
-                    message = f"{match[0]}: artifacts give {', '.join(sorted(names))}"
-                    close = closest(match[1], sorted(names), cutoff=0.5)
-                    hint = f"did you mean {close}?" if close else "name the artifact's file, or add one"
-                    yield Found(part.node, part.pointer, message, hint, match[0])
+    for part in subject.lifecycle_texts:
+        for match in pattern.finditer(part.node.text if isinstance(part.node, Scalar) else ""):
+            if match[1] not in names:
+                message = f"{match[0]}: artifacts give {', '.join(sorted(names))}"
+                close = closest(match[1], sorted(names), cutoff=0.5)
+                hint = f"did you mean {close}?" if close else "name the artifact's file, or add one"
+                yield Found(part.node, part.pointer, message, hint, match[0])

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from monodon.core.recipe.checks.rule import CLOUD, DEVICE, ERROR, HINT, WARNING, Found, rule
-from monodon.core.recipe.checks.subject import Subject, texts
+from monodon.core.recipe.checks.subject import Subject
 from monodon.core.recipe.keys import SHAPES
 from monodon.core.recipe.nodes import Items, Node, Scalar, child, plain
 
@@ -170,7 +170,6 @@ def windows_line_ends(subject: Subject) -> Iterator[Found]:
 
     The shell takes the carriage return for a part of the last word.
     """
-    for lifecycle, pointer, _ in subject.lifecycles:
-        for part in texts(lifecycle, pointer):
-            if isinstance(part.node, Scalar) and "\r" in part.node.text:
-                yield Found(part.node, part.pointer, "carriage returns in a script", "save the file with \\n line ends")
+    for part in subject.lifecycle_texts:
+        if isinstance(part.node, Scalar) and "\r" in part.node.text:
+            yield Found(part.node, part.pointer, "carriage returns in a script", "save the file with \\n line ends")
