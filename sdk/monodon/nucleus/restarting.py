@@ -49,8 +49,6 @@ class RestartPath:
 
     async def go_on(self, note: Note) -> Ending:
         """Begin the deployment that ``note`` tells of, or go on with it after a restart; return how it ends."""
-        if note.is_standstill and fingerprint(self.application.state.installed) == note.origin:
-            self.application.switch(note)
         match note.phase:
             case Phase.BOOTSTRAPPING:
                 return await self._bootstrap(note)
@@ -61,16 +59,22 @@ class RestartPath:
 
     async def _bootstrap(self, note: Note) -> Ending:
         try:
+            self._switch_if_due(note)
             await self._stop_all()
             while note.pending:
                 note = await self._run_next(note)
+            applying = replace(note, phase=Phase.APPLYING)
+            self.application.state.begin(applying.to_record())
         except Exception as error:
             return await self._turn_back(replace(note, ran=(*note.ran, *note.pending[:1])), error)
-        note = replace(note, phase=Phase.APPLYING)
-        self.application.state.begin(note.to_record())
         await self._ask_for(RESTART)
-        self._start(note.goal)
-        return await self._activate(note)
+        self._start(applying.goal)
+        return await self._activate(applying)
+
+    def _switch_if_due(self, note: Note) -> None:
+        """Put the set of ``note`` on disk where a kill came between the note and the set."""
+        if fingerprint(self.application.state.installed) == note.origin:
+            self.application.switch(note)
 
     async def _activate(self, note: Note) -> Ending:
         try:
@@ -108,6 +112,7 @@ class RestartPath:
     async def _go_back(self, note: Note) -> Ending:
         is_over = not note.pending
         try:
+            self._switch_if_due(note)
             while note.pending:
                 note = await self._run_next(note)
         except Exception as error:
