@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from monodon.core.json import Json
@@ -11,6 +12,7 @@ from monodon.core.recipe.nodes import plain
 from monodon.core.recipe.reading import read_recipe
 from monodon.errors import RecipeError
 
+_MAX_LAYOUTS = 4
 _NULL = re.compile(r"(?:~|null|Null|NULL)?\Z")
 
 
@@ -26,7 +28,7 @@ def format_text(text: str, *, file: str) -> str:
         raise RecipeError(problem.located(file), problems=before.problems, hint=problem.hint)
     is_json = file.lower().endswith(".json")
     try:
-        formatted = _format_json(text) if is_json else _format_yaml(text)
+        formatted = _settled(_format_json if is_json else _format_yaml, text)
     except ValueError as error:
         raise RecipeError(f"{file} cannot be formatted: {error}", hint="remove anchors and duplicate keys") from error
     if formatted.count("#") < text.count("#"):  # some places for comments are lost on the way
@@ -39,6 +41,15 @@ def format_text(text: str, *, file: str) -> str:
             f"{file} cannot be formatted without changing what a device reads", hint="remove anchors and duplicate keys"
         )
     return formatted
+
+
+def _settled(layout: Callable[[str], str], text: str) -> str:
+    """Lay out a text until that changes nothing: ruamel may need a second go at JSON in a YAML file."""
+    for _ in range(_MAX_LAYOUTS):
+        before, text = text, layout(text)
+        if text == before:
+            break
+    return text
 
 
 def _folded(value: Json) -> Json:
