@@ -200,3 +200,16 @@ def test_the_iot_index_agrees_with_the_definition(filters: list[str], topic: str
     for number, topic_filter in enumerate(filters):
         assert index.remove(topic_filter, number)
     assert index.is_empty
+
+
+def test_what_is_remembered_of_a_topic_ends_with_the_next_change() -> None:
+    index: Subscriptions[str] = Subscriptions(Matching.LOCAL)
+    index.add("a/b", "one")
+    assert index.matching("a/b") == index.matching("a/b") == ("one",)
+    index.add("a/+", "two")
+    assert set(index.matching("a/b")) == {"one", "two"}
+    index.remove("a/b", "one")
+    assert index.matching("a/b") == ("two",)
+    for number in range(3000):
+        assert index.matching(f"c/{number}") == ()
+    assert index.matching("a/" + "x" * 10_000) == ("two",)

@@ -145,7 +145,7 @@ def listening(toy: Toy, path: Path, **options: Any) -> AbstractAsyncContextManag
 def server(toy: Toy, **options: Any) -> IpcServer:
     return IpcServer(
         authenticate={"T": "com.example.A", "U": "com.example.B"}.get,
-        authorise=lambda caller, service, operation, resource: resource != "secret",
+        authorise=lambda caller, service, operation, resource: not resource.startswith("secret"),
         services=toy.services(),
         **options,
     )
@@ -341,6 +341,10 @@ async def test_a_refusal_is_logged_once_with_the_block_that_allows_it(
         )
         with pytest.raises(model.UnauthorizedError):
             await asyncio.to_thread(client.subscribe_to_topic, topic="", on_stream_event=print)
+        with pytest.raises(model.UnauthorizedError):
+            await asyncio.wrap_future(client.publish_to_topic_async(topic="secret" * 500, publish_message=None))
+    assert "a resource of 3000 characters" in caplog.text
+    assert "secretsecret" not in caplog.text
     texts = [record.getMessage() for record in caplog.records if "'secret'" in record.getMessage()]
     assert len(texts) == 1
     assert 'resources: ["secret"]' in texts[0]

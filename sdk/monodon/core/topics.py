@@ -219,9 +219,11 @@ class Subscriptions(Generic[T]):
         """Return the subscribers of every filter that covers ``topic``."""
         known = self._known.get(topic)
         if known is None:
+            known = tuple(self._find(topic))
             if len(self._known) >= _KNOWN_TOPICS:
                 self._known.clear()
-            known = self._known[topic] = tuple(self._find(topic))
+            if len(topic) <= MAX_IOT_CHARACTERS:
+                self._known[topic] = known
         return known
 
     def _find(self, topic: str) -> list[T]:

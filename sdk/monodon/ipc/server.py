@@ -32,6 +32,8 @@ _SCRATCH_BYTES: Final = 256 * 1024
 _BACKLOG: Final = 512
 _ACCEPT_AT_ONCE: Final = 64
 _REMEMBERED_REFUSALS: Final = 1000
+#: No topic or name is longer; a text that is would only fill the log.
+_MAX_LOGGED_CHARACTERS: Final = 1024
 
 Authenticate = Callable[[str], str | None]
 Authorise = Callable[[str, str, str, str], bool]
@@ -197,6 +199,9 @@ class IpcServer:
 
     def _log_refusal(self, caller: str, model: OperationModel, resource: str) -> None:
         """Say it once for each resource, with the block that would allow it."""
+        if len(resource) > _MAX_LOGGED_CHARACTERS:
+            logger.warning("refused %s to %s on a resource of %d characters", model.name, caller, len(resource))
+            return
         key = (caller, model.name, resource)
         if key in self._refusals or len(self._refusals) >= _REMEMBERED_REFUSALS:
             logger.debug("refused %s to %s on %r", model.name, caller, resource)
