@@ -16,7 +16,10 @@ _Schema: TypeAlias = dict[str, Json]
 _SCALAR: _Schema = {"type": ["string", "number", "boolean", "null"]}
 _PATTERNS: Mapping[Text, str] = {
     Text.NAME: r"^(?:[A-Za-z0-9._-]{1,128}|\{COMPONENT_NAME\})$",
-    Text.VERSION: r"^(?:\d{1,6}\.\d{1,6}\.\d{1,6}(?:[-+][0-9A-Za-z.+-]+)?|NEXT_PATCH|\{COMPONENT_VERSION\})$",
+    Text.VERSION: (
+        r"^(?:\d{1,6}\.\d{1,6}\.\d{1,6}(?:[-+][0-9A-Za-z.+-]+)?"
+        r"|NEXT_PATCH|COMPONENT_VERSION|\{COMPONENT_VERSION\})$"
+    ),
     Text.REQUIREMENT: r"^[^,\[\]]*$",
     Text.URI: r"^[^\s<>]+$",
 }
