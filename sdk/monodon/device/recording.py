@@ -58,7 +58,7 @@ def read_recording(path: Path) -> list[Recorded]:
         StateError: it cannot be read, or a line is no message; the error names it.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a topic may hold other line ends
     except (OSError, UnicodeDecodeError) as error:
         raise StateError(f"{path} cannot be read: {error}") from error
     return [_read(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
