@@ -136,10 +136,7 @@ class _Grant:
             return False
         if self.is_everything or resource in self.literals:
             return True
-        for pattern in self.patterns:
-            if pattern.fullmatch(resource):
-                return True
-        return False
+        return any(pattern.fullmatch(resource) for pattern in self.patterns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +178,7 @@ class AccessControl:
 
     def allows(self, service: str, operation: str, resource: str) -> bool:
         """Return whether ``operation`` (with its ``aws.greengrass#``) is allowed on ``resource``, matched whole."""
-        for grant in self.grants.get(service, ()):
-            if grant.allows(operation, resource):
-                return True
-        return False
+        return any(grant.allows(operation, resource) for grant in self.grants.get(service, ()))
 
 
 class _PolicyError(ValueError):
