@@ -135,6 +135,7 @@ async def _is_over(one: Device, cloud: Cloud, document: Mapping[str, Any]) -> bo
             set(statuses) == set(one.state.installed) and all(each.is_settled for each in statuses.values())
         )
     )
+    await one.idle()
     return True
 
 
