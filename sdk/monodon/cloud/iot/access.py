@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from monodon.cloud.broker.identity import CONNECT, PUBLISH, RECEIVE, RETAIN_PUBLISH, SUBSCRIBE, Identity
 from monodon.cloud.certificates import identify
 from monodon.cloud.iot.registry import Registry
-from monodon.cloud.policies import Policy, allowed, read_policy
 from monodon.cloud.protocol import ServiceError
 from monodon.cloud.store import Table
+from monodon.core.iot_policy import Policy, allowed, read_policy
 from monodon.core.json import Json
 
 _DECISIONS = 20_000

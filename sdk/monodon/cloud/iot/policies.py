@@ -7,8 +7,8 @@ from monodon.cloud.context import RequestContext
 from monodon.cloud.iot.access import Access, default_document
 from monodon.cloud.iot.registry import Registry
 from monodon.cloud.paging import page, page_of, read_token
-from monodon.cloud.policies import PolicyError, read_policy
 from monodon.cloud.protocol import ServiceError
+from monodon.core.iot_policy import PolicyError, read_policy
 from monodon.core.json import Json
 
 Request = dict[str, Any]

@@ -1,4 +1,4 @@
-"""IoT policies: what a certificate may do at connect, publish, subscribe and receive. Pure.
+"""IoT policies: what a certificate may do at connect, publish, subscribe and receive. Pure; IAM policies read alike.
 
 Source: AWS IoT Core developer guide, "AWS IoT Core policies" and "Thing policy variables".
 """

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from monodon.cloud.policies import PolicyError, allowed, read_policy
+from monodon.core.iot_policy import PolicyError, allowed, read_policy
 
 PREFIX = "arn:aws:iot:us-east-1:1:"
 THING = "${iot:Connection.Thing.ThingName}"
