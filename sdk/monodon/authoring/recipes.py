@@ -27,11 +27,14 @@ from types import ModuleType
 
 from monodon.core.json import Json
 from monodon.core.names import ComponentName
+from monodon.core.policy import SECRET_MANAGER, SHADOW_MANAGER
 from monodon.core.recipe.model import Artifact, Dependency, Manifest, Permission, Recipe, Unarchive
 from monodon.core.semver import Requirement, Version
 from monodon.errors import RecipeError
 
 LINUX: Mapping[str, str] = {"os": "linux"}
+#: Stands for the component's own name in what a grant says.
+_OWN_NAME = "<component>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,61 @@ def may_subscribe_to_iot(*topics: str) -> Grant:
     return _grant("aws.greengrass.ipc.mqttproxy", "SubscribeToIoTCore", topics)
 
 
+def may_request(*topics: str) -> tuple[Grant, Grant]:
+    """Allow asking on local topics (``component.request``); for ``grants=(*may_request("gps/where"), …)``."""
+    replies = [f"{topic}/replies/{_OWN_NAME}" for topic in topics]
+    return may_publish(*topics), may_subscribe(*replies)
+
+
+def may_answer(*topics: str) -> tuple[Grant, Grant]:
+    """Allow answering what is asked on local topics (``component.requests``), whoever asks."""
+    return may_subscribe(*topics), may_publish(*(f"{topic}/replies/*" for topic in topics))
+
+
+def may_read_secret(*arns: str) -> Grant:
+    """Allow reading secrets; policies know them by ARN alone, with or without a ``*``.
+
+    Raises:
+        RecipeError: one of them is a name.
+    """
+    for arn in arns:
+        if arn != "*" and not arn.startswith("arn:"):
+            raise RecipeError(
+                f"{arn} is not a secret's ARN, so no policy with it allows anything",
+                hint="`monodon secret list` and AWS Secrets Manager show the ARN",
+            )
+    return _grant(SECRET_MANAGER, "GetSecretValue", arns)
+
+
+def may_read_shadow(*names: str, thing: str = "*") -> Grant:
+    """Allow reading shadows of a thing (any without one); the name ``""`` is the classic shadow."""
+    return _grant(SHADOW_MANAGER, "GetThingShadow", _shadows(thing, names))
+
+
+def may_update_shadow(*names: str, thing: str = "*") -> tuple[Grant, Grant]:
+    """Allow reading and updating shadows: what `component.shadow`, its ``report`` and ``desire`` need."""
+    return may_read_shadow(*names, thing=thing), _grant(SHADOW_MANAGER, "UpdateThingShadow", _shadows(thing, names))
+
+
+def may_delete_shadow(*names: str, thing: str = "*") -> Grant:
+    """Allow deleting shadows."""
+    return _grant(SHADOW_MANAGER, "DeleteThingShadow", _shadows(thing, names))
+
+
+def may_list_shadows(*things: str) -> Grant:
+    """Allow listing the named shadows of things."""
+    return _grant(SHADOW_MANAGER, "ListNamedShadowsForThing", things)
+
+
+def may_watch_shadow(*names: str, thing: str = "*") -> Grant:
+    """Allow following the changes of shadows (``shadow.changes``), which are told on local topics."""
+    return may_subscribe(*(f"{shadow}/update/documents" for shadow in _shadows(thing, names)))
+
+
+def _shadows(thing: str, names: Sequence[str]) -> list[str]:
+    return [f"$aws/things/{thing}/shadow" + (f"/name/{name}" if name else "") for name in names]
+
+
 def _grant(service: str, operation: str, resources: Sequence[str]) -> Grant:
     description = f"Allows {operation} on {', '.join(resources)}."
     return Grant(
@@ -83,9 +141,9 @@ def access_control(component: str, grants: Sequence[Grant]) -> dict[str, Json]:
     services: dict[str, Json] = {}
     for grant in grants:
         policy = {
-            "policyDescription": grant.description,
+            "policyDescription": grant.description.replace(_OWN_NAME, component),
             "operations": list(grant.operations),
-            "resources": list(grant.resources),
+            "resources": [resource.replace(_OWN_NAME, component) for resource in grant.resources],
         }
         digest = hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).hexdigest()[:8]
         short = grant.operations[0].rpartition("#")[2]
