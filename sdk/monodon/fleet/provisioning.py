@@ -1,23 +1,25 @@
 """A device's identity: thing, certificate, policy, group, role alias, artifact bucket; and its root folder's files.
 
-Every step looks first, so that provisioning again changes nothing but what is missing.
+Every step looks first, so that provisioning again changes nothing but what is missing, wherever it was interrupted.
 """
 
 import json
-import os
-from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 from botocore.exceptions import ClientError
 
+from monodon.core.names import ThingName, partition_of
 from monodon.errors import FleetError, StateError
-from monodon.fleet.aws import Aws, exists_already, is_missing, told
+from monodon.fleet.aws import Aws, told
+from monodon.fleet.credentials import ROOT_CA, ensure_certificate, write_private
+from monodon.fleet.nucleus_config import Endpoints as Endpoints
+from monodon.fleet.nucleus_config import Identity, places, write_config
+from monodon.fleet.steps import Step, ensure
 
-NUCLEUS = "aws.greengrass.Nucleus"
-NUCLEUS_VERSION = "2.18.0"
 POLICY = "MonodonCoreDevice"
 ROLE = "MonodonTokenExchange"
 ROLE_POLICY = "Artifacts"
@@ -29,78 +31,115 @@ _THING = "${iot:Connection.Thing.ThingName}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoints:
-    """Where a device finds its cloud; ``port`` of the data plane and of MQTT."""
+class Shared:
+    """What all devices share, by name; ``bucket`` is ``monodon-<account>-<region>`` unless named.
 
-    iot_data: str
-    credentials: str
-    data_plane: str
-    data_plane_port: int = 8443
-    mqtt_port: int = 8883
+    ``tags`` go on all that is made and can have tags (certificates and things cannot).
+    """
 
+    policy: str = POLICY
+    role: str = ROLE
+    role_policy: str = ROLE_POLICY
+    role_alias: str = ROLE_ALIAS
+    bucket: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One thing done or found: ``what`` it is, and whether it was ``made`` just now."""
+    def bucket_of(self, aws: Aws) -> str:
+        """Return the name of the artifact bucket."""
+        return self.bucket or aws.bucket
 
-    what: str
-    made: bool
+    @property
+    def tag_list(self) -> list[dict[str, str]]:
+        """The tags as AWS takes them."""
+        return [{"Key": key, "Value": value} for key, value in self.tags.items()]
 
 
 def provision(
-    aws: Aws, *, thing: str, group: str, root: Path, root_ca: Path, endpoints: Endpoints | None = None
+    aws: Aws,
+    *,
+    thing: str,
+    group: str,
+    root: Path,
+    root_ca: Path | bytes,
+    endpoints: Endpoints | None = None,
+    shared: Shared | None = None,
 ) -> Iterator[Step]:
     """Make a thing that can run a nucleus in ``root``, a member of ``group``; each step is yielded as it is done.
 
     Args:
-        root_ca: the certificate authority that the device trusts (of AWS: AmazonRootCA1.pem).
+        root_ca: the certificate authority that the device trusts (of AWS: AmazonRootCA1.pem), or its PEM.
         endpoints: of the cloud, unless AWS is asked.
 
     Raises:
-        FleetError: AWS refuses a call.
+        FleetError: AWS refuses a call, or the thing's certificate was switched off.
         StateError: ``root`` belongs to another thing.
     """
-    _check_root(root, thing)
+    yield from provision_fleet(
+        aws, things=[thing], group=group, roots={thing: root}, root_ca=root_ca, endpoints=endpoints, shared=shared
+    )
+
+
+def provision_fleet(
+    aws: Aws,
+    *,
+    things: Sequence[str],
+    group: str,
+    roots: Mapping[str, Path],
+    root_ca: Path | bytes,
+    endpoints: Endpoints | None = None,
+    shared: Shared | None = None,
+) -> Iterator[Step]:
+    """Make several things, each with its root folder; what they share is made once (errors as ``provision``)."""
+    shared = shared or Shared()
+    for thing in things:
+        _check_root(roots[ThingName.parse(thing)], thing)
+    trusted = root_ca if isinstance(root_ca, bytes) else root_ca.read_bytes()
     with told():
-        yield from provision_account(aws)
-        yield from _group(aws, group)
-        yield from _thing(aws, thing, group)
-        certificate_arn = yield from _certificate(aws, thing, root)
-        aws.iot.attach_policy(policyName=POLICY, target=certificate_arn)
-        aws.iot.attach_thing_principal(thingName=thing, principal=certificate_arn)
+        yield from provision_account(aws, shared)
+        yield _group(aws, group, shared)
         found = endpoints or ask_endpoints(aws)
-    _write(root / "certs" / "root-ca.pem", root_ca.read_bytes(), 0o644)
-    _write(root / "config" / "config.yaml", _config(aws, thing, root, found), 0o600)
-    yield Step(what=f"configuration {root / 'config/config.yaml'}", made=True)
+        for thing in things:
+            yield from _thing(aws, thing, group)
+            yield from ensure_certificate(aws, thing, roots[thing] / "certs", shared.policy)
+            yield _root(aws, thing, roots[thing], trusted, found, shared)
 
 
-def provision_account(aws: Aws) -> Iterator[Step]:
+def provision_account(aws: Aws, shared: Shared | None = None) -> Iterator[Step]:
     """Make what all devices of an account share: artifact bucket, IoT policy, role and role alias."""
+    shared = shared or Shared()
+    tags, bucket = shared.tag_list, shared.bucket_of(aws)
+    tagged = {"tags": tags} if tags else {}
     with told():
-        yield _ensure(f"bucket {aws.bucket}", lambda: aws.s3.head_bucket(Bucket=aws.bucket), lambda: _make_bucket(aws))
-        yield _ensure(
-            f"policy {POLICY}",
-            lambda: aws.iot.get_policy(policyName=POLICY),
-            lambda: aws.iot.create_policy(policyName=POLICY, policyDocument=json.dumps(device_policy(aws))),
+        yield ensure(f"bucket {bucket}", lambda: _look_for_bucket(aws, bucket), lambda: _make_bucket(aws, bucket))
+        if tags:
+            aws.s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": tags})
+        yield ensure(
+            f"policy {shared.policy}",
+            lambda: aws.iot.get_policy(policyName=shared.policy),
+            lambda: aws.iot.create_policy(
+                policyName=shared.policy, policyDocument=json.dumps(device_policy(aws, shared)), **tagged
+            ),
         )
-        yield _ensure(f"role {ROLE}", lambda: aws.iam.get_role(RoleName=ROLE), lambda: _make_role(aws))
-        policy = {"RoleName": ROLE, "PolicyName": ROLE_POLICY}
-        yield _ensure(
-            f"policy {ROLE_POLICY} of the role",
+        yield ensure(
+            f"role {shared.role}", lambda: aws.iam.get_role(RoleName=shared.role), lambda: _make_role(aws, shared)
+        )
+        policy = {"RoleName": shared.role, "PolicyName": shared.role_policy}
+        yield ensure(
+            f"policy {shared.role_policy} of the role",
             lambda: aws.iam.get_role_policy(**policy),
-            lambda: aws.iam.put_role_policy(**policy, PolicyDocument=json.dumps(artifact_policy(aws))),
+            lambda: aws.iam.put_role_policy(**policy, PolicyDocument=json.dumps(artifact_policy(aws, shared))),
         )
-        role_arn = f"arn:aws:iam::{aws.account}:role/{ROLE}"
-        yield _ensure(
-            f"role alias {ROLE_ALIAS}",
-            lambda: aws.iot.describe_role_alias(roleAlias=ROLE_ALIAS),
-            lambda: aws.iot.create_role_alias(roleAlias=ROLE_ALIAS, roleArn=role_arn),
+        role_arn = f"arn:{partition_of(aws.region)}:iam::{aws.account}:role/{shared.role}"
+        yield ensure(
+            f"role alias {shared.role_alias}",
+            lambda: aws.iot.describe_role_alias(roleAlias=shared.role_alias),
+            lambda: aws.iot.create_role_alias(roleAlias=shared.role_alias, roleArn=role_arn, **tagged),
         )
 
 
-def device_policy(aws: Aws) -> dict[str, Any]:
+def device_policy(aws: Aws, shared: Shared | None = None) -> dict[str, Any]:
     """Return the IoT policy of a core device: its own client id and reserved topics, ``monodon/…``, the data plane."""
-    prefix = f"arn:aws:iot:{aws.region}:{aws.account}"
+    prefix = f"arn:{partition_of(aws.region)}:iot:{aws.region}:{aws.account}"
 
     def topics(kind: str, *names: str) -> list[str]:
         return [f"{prefix}:{kind}/{name}" for name in names]
@@ -125,16 +164,20 @@ def device_policy(aws: Aws) -> dict[str, Any]:
             {
                 "Effect": "Allow",
                 "Action": "iot:AssumeRoleWithCertificate",
-                "Resource": f"{prefix}:rolealias/{ROLE_ALIAS}",
+                "Resource": f"{prefix}:rolealias/{(shared or Shared()).role_alias}",
             },
         ],
     }
 
 
-def artifact_policy(aws: Aws) -> dict[str, Any]:
+def artifact_policy(aws: Aws, shared: Shared | None = None) -> dict[str, Any]:
     """Return the policy of the role that devices take on: they read the artifact bucket."""
-    read = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{aws.bucket}/*"}
-    return {"Version": "2012-10-17", "Statement": [read]}
+    bucket = (shared or Shared()).bucket_of(aws)
+    objects = f"arn:{partition_of(aws.region)}:s3:::{bucket}/*"
+    return {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": objects}],
+    }
 
 
 def cloud_endpoints(ready: Mapping[str, Any]) -> Endpoints:
@@ -156,54 +199,58 @@ def ask_endpoints(aws: Aws) -> Endpoints:
     def ask(kind: str) -> str:
         return str(aws.iot.describe_endpoint(endpointType=kind)["endpointAddress"])
 
+    domain = "amazonaws.com.cn" if partition_of(aws.region) == "aws-cn" else "amazonaws.com"
     return Endpoints(
         iot_data=ask("iot:Data-ATS"),
         credentials=ask("iot:CredentialProvider"),
-        data_plane=f"greengrass-ats.iot.{aws.region}.amazonaws.com",
+        data_plane=f"greengrass-ats.iot.{aws.region}.{domain}",
     )
 
 
-def _ensure(what: str, look: Any, make: Any) -> Step:
+def numbered(prefix: str, count: int) -> list[str]:
+    """Return ``count`` things' names, numbered from 1 with as many digits as the last one needs: ``drone-01``…"""
+    return [f"{prefix}{number:0{len(str(count))}d}" for number in range(1, count + 1)]
+
+
+def _look_for_bucket(aws: Aws, bucket: str) -> None:
     try:
-        look()
+        aws.s3.head_bucket(Bucket=bucket)
     except ClientError as error:
-        if not is_missing(error):
-            raise
-        try:
-            make()
-        except ClientError as refusal:
-            if not exists_already(refusal):
-                raise
-            return Step(what=what, made=False)  # another operator was faster
-        return Step(what=what, made=True)
-    return Step(what=what, made=False)
+        if error.response["Error"]["Code"] in ("403", "AccessDenied"):
+            raise FleetError(
+                f"the bucket {bucket} is there, but not for you",
+                hint="it belongs to another account, or you lack s3:ListBucket on it",
+            ) from error
+        raise
 
 
-def _make_bucket(aws: Aws) -> None:
+def _make_bucket(aws: Aws, bucket: str) -> None:
     where = {} if aws.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": aws.region}}
-    aws.s3.create_bucket(Bucket=aws.bucket, **where)
+    aws.s3.create_bucket(Bucket=bucket, **where)
 
 
-def _make_role(aws: Aws) -> None:
+def _make_role(aws: Aws, shared: Shared) -> None:
     trust = {
         "Version": "2012-10-17",
         "Statement": [
             {"Effect": "Allow", "Principal": {"Service": "credentials.iot.amazonaws.com"}, "Action": "sts:AssumeRole"}
         ],
     }
-    aws.iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument=json.dumps(trust))
+    tagged = {"Tags": shared.tag_list} if shared.tags else {}
+    aws.iam.create_role(RoleName=shared.role, AssumeRolePolicyDocument=json.dumps(trust), **tagged)
 
 
-def _group(aws: Aws, group: str) -> Iterator[Step]:
-    yield _ensure(
+def _group(aws: Aws, group: str, shared: Shared) -> Step:
+    tagged = {"tags": shared.tag_list} if shared.tags else {}
+    return ensure(
         f"thing group {group}",
         lambda: aws.iot.describe_thing_group(thingGroupName=group),
-        lambda: aws.iot.create_thing_group(thingGroupName=group),
+        lambda: aws.iot.create_thing_group(thingGroupName=group, **tagged),
     )
 
 
 def _thing(aws: Aws, thing: str, group: str) -> Iterator[Step]:
-    yield _ensure(
+    yield ensure(
         f"thing {thing}",
         lambda: aws.iot.describe_thing(thingName=thing),
         lambda: aws.iot.create_thing(thingName=thing),
@@ -211,18 +258,19 @@ def _thing(aws: Aws, thing: str, group: str) -> Iterator[Step]:
     aws.iot.add_thing_to_thing_group(thingGroupName=group, thingName=thing)
 
 
-def _certificate(aws: Aws, thing: str, root: Path) -> Generator[Step, None, str]:
-    """Return the ARN of the certificate whose key lies in the root; made if there is none."""
-    note = root / "certs" / "certificate.arn"
-    if note.exists():
-        yield Step(what=f"certificate of {thing}", made=False)
-        return note.read_text().strip()
-    made = aws.iot.create_keys_and_certificate(setAsActive=True)
-    _write(root / "certs" / "device.key.pem", made["keyPair"]["PrivateKey"].encode(), 0o600)
-    _write(root / "certs" / "device.pem.crt", made["certificatePem"].encode(), 0o644)
-    _write(note, made["certificateArn"].encode(), 0o644)
-    yield Step(what=f"certificate of {thing}", made=True)
-    return str(made["certificateArn"])
+def _root(aws: Aws, thing: str, root: Path, root_ca: bytes, endpoints: Endpoints, shared: Shared) -> Step:
+    """Write what the nucleus reads at its first start, unless it is there already."""
+    identity = Identity(thing=thing, region=aws.region, role_alias=shared.role_alias, endpoints=endpoints)
+    wanted = {
+        root / "certs" / ROOT_CA: (root_ca, 0o644),
+        root / "config" / "config.yaml": (write_config(identity, places(PurePosixPath(root.resolve()))), 0o600),
+    }
+    made = False
+    for path, (content, mode) in wanted.items():
+        if not path.exists() or path.read_bytes() != content:
+            write_private(path, content, mode)
+            made = True
+    return Step(what=f"configuration {root / 'config/config.yaml'}", made=made)
 
 
 def _check_root(root: Path, thing: str) -> None:
@@ -231,47 +279,7 @@ def _check_root(root: Path, thing: str) -> None:
         return
     try:
         found = yaml.safe_load(config.read_text())["system"]["thingName"]
-    except (yaml.YAMLError, KeyError, TypeError):
+    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
         raise StateError(f"{config} is not a nucleus configuration", hint="choose another root folder") from None
     if found != thing:
         raise StateError(f"{root} belongs to the thing {found}, not {thing}", hint="choose another root folder")
-
-
-def _config(aws: Aws, thing: str, root: Path, endpoints: Endpoints) -> bytes:
-    certs = root.resolve() / "certs"
-    document = {
-        "system": {
-            "certificateFilePath": str(certs / "device.pem.crt"),
-            "privateKeyPath": str(certs / "device.key.pem"),
-            "rootCaPath": str(certs / "root-ca.pem"),
-            "rootpath": str(root.resolve()),
-            "thingName": thing,
-        },
-        "services": {
-            NUCLEUS: {
-                "componentType": "NUCLEUS",
-                "version": NUCLEUS_VERSION,
-                "configuration": {
-                    "awsRegion": aws.region,
-                    "iotRoleAlias": ROLE_ALIAS,
-                    "iotDataEndpoint": endpoints.iot_data,
-                    "iotCredEndpoint": endpoints.credentials,
-                    "greengrassDataPlaneEndpoint": endpoints.data_plane,
-                    "greengrassDataPlanePort": endpoints.data_plane_port,
-                    "mqtt": {"port": endpoints.mqtt_port},
-                },
-            }
-        },
-    }
-    return yaml.safe_dump(document, sort_keys=False).encode()
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path.with_suffix(".tmp"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        path.with_suffix(".tmp").replace(path)
-    except OSError as error:
-        raise FleetError(f"cannot write {path}: {error.strerror}") from error
