@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from monodon.errors import FleetError
-from monodon.fleet.desired import read_desired
+from monodon.fleet.reading import read_desired
 
 CHECKOUT = Path(__file__).parents[2]
 GROUP_ARN = "arn:aws:iot:eu-west-1:123456789012:thinggroup/drones"

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from monodon.fleet.aws import Aws
     from monodon.fleet.deploying import Change, Created, deploy, follow
-    from monodon.fleet.desired import Desired, DesiredComponent, read_desired
+    from monodon.fleet.desired import Desired, DesiredComponent, Ring
+    from monodon.fleet.planning import Finding, Plan, Severity
     from monodon.fleet.provisioning import Endpoints, cloud_endpoints, provision, provision_account
+    from monodon.fleet.reading import read_desired
     from monodon.fleet.status import DeviceStatus, device_status, fleet_status
 
 __all__ = [
@@ -17,6 +19,10 @@ __all__ = [
     "DesiredComponent",
     "DeviceStatus",
     "Endpoints",
+    "Finding",
+    "Plan",
+    "Ring",
+    "Severity",
     "cloud_endpoints",
     "deploy",
     "device_status",
@@ -42,7 +48,7 @@ _HOMES = {
     "follow": "deploying",
     "provision": "provisioning",
     "provision_account": "provisioning",
-    "read_desired": "desired",
+    "read_desired": "reading",
 }
 
 

@@ -1,5 +1,6 @@
 """Create a deployment, and follow it until every device of its target has an answer."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -69,8 +70,21 @@ def deploy(aws: Aws, desired: Desired) -> Created:
     """
     arn = target_arn(aws, desired.target)
     with told():
-        answer = aws.greengrass.create_deployment(**desired.request(arn))
+        answer = aws.greengrass.create_deployment(**_request(arn, desired))
     return Created(deployment_id=answer["deploymentId"], target_arn=arn, job_id=answer.get("iotJobId"))
+
+
+def _request(arn: str, desired: Desired) -> dict[str, Any]:
+    components: dict[str, Any] = {}
+    for name, one in desired.components.items():
+        update: dict[str, Any] = {} if one.merge is None else {"merge": json.dumps(one.merge)}
+        if one.reset:
+            update["reset"] = list(one.reset)
+        component = {"componentVersion": str(one.version), **({"configurationUpdate": update} if update else {})}
+        components[str(name)] = component
+    policies = {"failureHandlingPolicy": desired.on_failure or "ROLLBACK"}
+    request = {"targetArn": arn, "components": components, "deploymentPolicies": policies}
+    return request | ({"deploymentName": desired.name} if desired.name else {})
 
 
 def follow(
