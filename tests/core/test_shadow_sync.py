@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monodon.core.shadow import Shadow, read_request, update
-from monodon.core.shadow_sync import Direction, Side, Synced, SyncSettings, plan_sync
+from monodon.core.shadow_sync import Direction, Pace, RateLimits, Side, Synced, SyncSettings, plan_sync
 
 VALUES = st.recursive(
     st.booleans() | st.integers(-2, 2) | st.sampled_from(["a", "b"]) | st.lists(st.integers(0, 1), max_size=2),
@@ -165,3 +165,47 @@ def test_records_and_documents_are_read_again() -> None:
     document = {"state": {"desired": {"a": 1}, "delta": {"a": 1}}, "metadata": {}, "version": 7}
     assert Side.of_document(document) == side({"a": 1}, version=7)
     assert Side.of(Shadow(version=7, timestamp_s=0)) == side(version=7)
+
+
+def test_rates_are_read_as_aws_writes_them() -> None:
+    configuration = {
+        "rateLimits": {
+            "maxOutboundSyncUpdatesPerSecond": 50,
+            "maxTotalLocalRequestsRate": 100,
+            "maxLocalRequestsPerSecondPerThing": 10,
+        }
+    }
+    assert RateLimits.read(configuration) == RateLimits(outbound=50, in_all=100, of_a_thing=10)
+    assert SyncSettings.read(configuration, "t").outbound_per_s == 50
+    for nothing in (None, {}, {"rateLimits": {}}, {"rateLimits": None}):
+        assert RateLimits.read(nothing) == RateLimits(outbound=100, in_all=200, of_a_thing=20)
+
+
+@pytest.mark.parametrize("value", [0, -1, "100", True, None, float("inf"), float("nan"), []])
+def test_what_is_no_rate_is_named_and_the_default_holds(value: Any) -> None:
+    read = RateLimits.read({"rateLimits": {"maxOutboundSyncUpdatesPerSecond": value}})
+    assert read.outbound == 100
+    (problem,) = read.problems
+    assert problem.startswith("rateLimits/maxOutboundSyncUpdatesPerSecond ")
+    assert SyncSettings.read({"rateLimits": 5}, "t").problems == ("rateLimits must be a map",)
+
+
+@given(st.integers(1, 50), st.lists(st.floats(0, 3), max_size=80))
+def test_no_second_has_more_requests_than_twice_the_rate_and_none_waits_for_nothing(
+    rate: int, pauses: list[float]
+) -> None:
+    """Twice: what was saved up, and what came in meanwhile."""
+    pace, now, sent = Pace(), 0.0, []
+    for pause in pauses:
+        now += pause
+        now += pace.take(rate, now)
+        sent.append(now)
+    for at in sent:
+        assert sum(at <= other < at + 1 - 1e-6 for other in sent) <= 2 * rate
+    assert now <= sum(pauses) + len(pauses) / rate + 1e-6
+
+
+def test_a_pace_is_even_after_the_first_second() -> None:
+    pace = Pace()
+    assert [pace.take(4, 0.0) for _ in range(7)] == [0, 0, 0, 0, 0.25, 0.5, 0.75]
+    assert pace.take(4, 1.0) == 0

@@ -62,6 +62,7 @@ class Site:
         document = {"system": system, "services": {NUCLEUS: {"configuration": settings}}}
         (self.root / "config/config.yaml").write_text(yaml.safe_dump(document))
         self.requests: list[str] = []
+        self.times: list[float] = []
         self.data = IotData(store=self.store, broker=self._broker(), now=lambda: 1000)
 
     def _broker(self) -> Broker:
@@ -80,6 +81,7 @@ class Site:
 
         def handle(client: Client, topic: str, payload: bytes) -> None:
             self.requests.append(topic)
+            self.times.append(asyncio.get_running_loop().time())
             self.data.handle(client, topic, payload)
 
         self.broker.reserve(SHADOW_TOPICS, handle)
@@ -89,6 +91,11 @@ class Site:
     def cloud(self, name: str) -> Any:
         """The state of a shadow in the cloud, None where there is none."""
         return state_of(self.data.shadow(THING, name or None))
+
+    def at(self, verb: str) -> list[float]:
+        """When requests for named shadows with that verb came."""
+        both = zip(self.requests, self.times, strict=True)
+        return [at for topic, at in both if "/shadow/name/" in topic and "AWSManaged" not in topic and verb in topic]
 
     def change_cloud(self, name: str, **sections: Json) -> None:
         request = {"thingName": THING, "shadowName": name or None, "payload": json.dumps({"state": sections})}
@@ -203,6 +210,48 @@ async def test_one_direction_overwrites_the_other_side(site: Site, until: Any) -
         change_here(nucleus, "lamp", reported={"x": 1})
         await until(lambda: here(nucleus, "lamp") == {"desired": {"a": 1}, "reported": {}})
         assert site.cloud("lamp") == {"desired": {"a": 1}, "reported": {}}
+
+
+async def test_a_device_that_only_tells_listens_to_nobody(site: Site, until: Any) -> None:
+    async with site.online(), running(site.root) as nucleus:
+        change_here(nucleus, "lamp", reported={"n": 1})
+        configure(nucleus, {"synchronize": {**CORE["synchronize"], "direction": "deviceToCloud"}})
+        await until(lambda: site.cloud("lamp") == {"desired": {}, "reported": {"n": 1}})
+        site.change_cloud("lamp", desired={"on": True})
+        change_here(nucleus, "", reported={"x": 1})
+        await until(lambda: site.cloud("") == {"desired": {}, "reported": {"x": 1}})
+        assert site.cloud("lamp") == {"desired": {"on": True}, "reported": {"n": 1}}
+        assert here(nucleus, "lamp") == {"desired": {}, "reported": {"n": 1}}
+        change_here(nucleus, "lamp", reported={"n": 2})
+        await until(lambda: site.cloud("lamp") == {"desired": {}, "reported": {"n": 2}})
+        assert here(nucleus, "lamp") == {"desired": {}, "reported": {"n": 2}}
+
+
+async def test_a_periodic_strategy_gathers_changes_until_it_is_time(site: Site, until: Any) -> None:
+    async with site.online(), running(site.root) as nucleus:
+        change_here(nucleus, "lamp", reported={"n": 1})
+        configure(nucleus, {**CORE, "strategy": {"type": "periodic", "delay": 0.7}})
+        await until(lambda: site.cloud("lamp") is not None)
+        for number in (2, 3, 4):
+            change_here(nucleus, "lamp", reported={"n": number})
+        assert site.cloud("lamp")["reported"] == {"n": 1}
+        await until(lambda: site.cloud("lamp")["reported"] == {"n": 4})
+        first, second = site.at("/update")
+        assert second - first >= 0.6
+
+
+async def test_no_more_goes_to_the_cloud_than_the_rate_allows(site: Site, until: Any) -> None:
+    """Five at once, then one each fifth of a second."""
+    names = [f"s{number}" for number in range(4)]
+    async with site.online(), running(site.root) as nucleus:
+        for name in names:
+            change_here(nucleus, name, reported={"n": 1})
+        synchronize = {"coreThing": {"classic": False, "namedShadows": names}}
+        configure(nucleus, {"synchronize": synchronize, "rateLimits": {"maxOutboundSyncUpdatesPerSecond": 5}})
+        await until(lambda: all(site.cloud(name) is not None for name in names))
+        times = site.at("/")
+        assert len(times) == 8
+        assert times[-1] - times[0] >= 0.55
 
 
 async def test_a_deployment_of_the_shadow_manager_says_what_is_synchronised(site: Site, until: Any) -> None:

@@ -45,7 +45,16 @@ PROVIDED: Mapping[ComponentName, Provided] = {
     ComponentName("aws.greengrass.ShadowManager"): Provided(
         version=Version(2, 3, 11),
         does="shadows over IPC",
-        configuration={"strategy": {"type": "realTime"}, "synchronize": {}, "shadowDocumentSizeLimitBytes": 8192},
+        configuration={
+            "strategy": {"type": "realTime"},
+            "synchronize": {},
+            "rateLimits": {
+                "maxOutboundSyncUpdatesPerSecond": 100,
+                "maxTotalLocalRequestsRate": 200,
+                "maxLocalRequestsPerSecondPerThing": 20,
+            },
+            "shadowDocumentSizeLimitBytes": 8192,
+        },
     ),
     ComponentName("aws.greengrass.SecretManager"): Provided(
         version=Version(2, 2, 4), does="secrets over IPC", configuration={"cloudSecrets": []}

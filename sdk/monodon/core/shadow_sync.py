@@ -17,6 +17,11 @@ from monodon.core.json import Json
 from monodon.core.shadow import Shadow, same
 
 DEFAULT_PERIOD_S: Final = 300.0
+#: Requests a second: to the cloud, from components in all, from components for one thing.
+#: Source: developer guide, shadow manager component, ``rateLimits``.
+DEFAULT_OUTBOUND: Final = 100
+DEFAULT_IN_ALL: Final = 200
+DEFAULT_OF_A_THING: Final = 20
 #: Belongs to the nucleus; the shadow manager leaves it alone.
 RESERVED: Final = "AWSManagedGreengrassV2Deployment"
 
@@ -41,6 +46,7 @@ class SyncSettings:
     shadows: frozenset[tuple[str, str]] = frozenset()
     direction: Direction = Direction.BOTH
     period_s: float | None = None
+    outbound_per_s: int = DEFAULT_OUTBOUND
     problems: tuple[str, ...] = ()
 
     @classmethod
@@ -50,7 +56,8 @@ class SyncSettings:
         synchronize = root.get("synchronize") or {}
         if not isinstance(synchronize, Mapping):
             return cls(problems=("synchronize must be a map",))
-        problems: list[str] = []
+        limits = RateLimits.read(configuration)
+        problems = list(limits.problems)
         entries = [(thing, synchronize["coreThing"])] if "coreThing" in synchronize else []
         entries += _other_things(synchronize, problems)
         shadows: set[tuple[str, str]] = set()
@@ -60,8 +67,58 @@ class SyncSettings:
             shadows=frozenset(shadows),
             direction=_direction(synchronize.get("direction"), problems),
             period_s=_period_s(root.get("strategy"), problems),
+            outbound_per_s=limits.outbound,
             problems=tuple(problems),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimits:
+    """How many requests a second are sent to the cloud, and taken from components: in all, and for one thing."""
+
+    outbound: int = DEFAULT_OUTBOUND
+    in_all: int = DEFAULT_IN_ALL
+    of_a_thing: int = DEFAULT_OF_A_THING
+    problems: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, configuration: Json) -> "RateLimits":
+        """Return what ``rateLimits`` of the shadow manager says; a value that is no rate leaves the default."""
+        limits = configuration.get("rateLimits") if isinstance(configuration, Mapping) else None
+        if limits is not None and not isinstance(limits, Mapping):
+            return cls(problems=("rateLimits must be a map",))
+        problems: list[str] = []
+
+        def rate(name: str, default: int) -> int:
+            value = (limits or {}).get(name, default)
+            if isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < float("inf"):
+                return int(value)
+            problems.append(f"rateLimits/{name} {value!r} is not a number of requests a second: {default} holds")
+            return default
+
+        return cls(
+            outbound=rate("maxOutboundSyncUpdatesPerSecond", DEFAULT_OUTBOUND),
+            in_all=rate("maxTotalLocalRequestsRate", DEFAULT_IN_ALL),
+            of_a_thing=rate("maxLocalRequestsPerSecondPerThing", DEFAULT_OF_A_THING),
+            problems=tuple(problems),
+        )
+
+
+class Pace:
+    """Tells when the next request may go: what a second allows at once, then evenly.
+
+    Not for threads; times are in seconds on any monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self._left: float | None = None
+        self._at_s = 0.0
+
+    def take(self, per_s: float, now_s: float) -> float:
+        """Count one request, and return how many seconds it has to wait."""
+        left = per_s if self._left is None else min(per_s, self._left + (now_s - self._at_s) * per_s)
+        self._left, self._at_s = left - 1, now_s
+        return max(0.0, (1 - left) / per_s)
 
 
 def _other_things(synchronize: Mapping[str, Json], problems: list[str]) -> list[tuple[str, Json]]:

@@ -29,7 +29,7 @@ from monodon.core.names import ComponentName
 from monodon.core.plan import Target
 from monodon.core.recipe.platform import platform_of
 from monodon.core.shadow import DEFAULT_LIMIT_BYTES
-from monodon.core.shadow_sync import SyncSettings
+from monodon.core.shadow_sync import RateLimits, SyncSettings
 from monodon.ipc.server import IpcServer
 from monodon.nucleus.artifacts import MAX_STORE_BYTES
 from monodon.nucleus.changes import Changes, ComponentStatus
@@ -51,7 +51,7 @@ from monodon.nucleus.services.metrics import ComponentMetrics, metric_service
 from monodon.nucleus.services.mqtt import mqtt_service
 from monodon.nucleus.services.pubsub import Bus, pubsub_service
 from monodon.nucleus.services.secrets import secret_service
-from monodon.nucleus.services.shadows import shadow_service
+from monodon.nucleus.services.shadows import Rates, shadow_service
 from monodon.nucleus.services.token_exchange import TokenExchange
 from monodon.nucleus.settings import Configurations, Platform, Settings
 from monodon.nucleus.shadow_sync import SHADOW_MANAGER, ShadowSync
@@ -231,7 +231,7 @@ def _built(
         lifecycle_service(supervisor, updates),
         components_service(state, supervisor),
         deployments_service(deployer, root / "packages"),
-        shadow_service(shadows),
+        shadow_service(shadows, Rates(limits=manager.rate_limits)),
         secret_service(Secrets(root / SECRETS_FOLDER)),
         metric_service(ComponentMetrics()),
         authorization_service(tokens.owner),
@@ -325,6 +325,10 @@ class ShadowManager:
     def sync_settings(self) -> SyncSettings:
         """Which shadows are synchronised, and how."""
         return SyncSettings.read(self._value(), self._thing)
+
+    def rate_limits(self) -> RateLimits:
+        """How many requests are taken from components."""
+        return RateLimits.read(self._value())
 
     def limit_bytes(self) -> int:
         """How large a shadow document may be."""

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from monodon.core.json import Json
 from monodon.core.shadow import ShadowError
-from monodon.core.shadow_sync import Side, Synced, SyncPlan, SyncSettings, plan_sync
+from monodon.core.shadow_sync import Direction, Pace, Side, Synced, SyncPlan, SyncSettings, plan_sync
 from monodon.errors import NetworkError, StateError
 from monodon.nucleus.shadows import Records
 from monodon.nucleus.told_shadows import ToldShadows, json_bytes, topic_prefix
@@ -87,6 +87,7 @@ class ShadowSync:
         self._own: _Key | None = None
         self._refused: set[_Key] = set()
         self._replies: dict[str, asyncio.Future[tuple[bool, Mapping[str, Json]]]] = {}
+        self._pace = Pace()
 
     def reconfigure(self) -> None:
         """The settings may be others now."""
@@ -136,7 +137,8 @@ class ShadowSync:
             return
         synced = self._synced(key)
         is_known = synced is not None and verb == "update" and body.get("version", 0) <= synced.cloud_version
-        if outcome == "accepted" and verb in ("update", "delete") and not is_known:
+        is_listened_to = self._wanted.direction is not Direction.TO_CLOUD
+        if outcome == "accepted" and verb in ("update", "delete") and not is_known and is_listened_to:
             self._due.add(key)
             self._wake.set()
 
@@ -249,7 +251,8 @@ class ShadowSync:
         return version
 
     async def _ask(self, key: _Key, verb: str, body: Mapping[str, Json]) -> Mapping[str, Json]:
-        """Send a request and return its answer."""
+        """Send a request, not sooner than the rate allows, and return its answer."""
+        await asyncio.sleep(self._pace.take(self._wanted.outbound_per_s, asyncio.get_running_loop().time()))
         token = uuid.uuid4().hex
         reply: asyncio.Future[tuple[bool, Mapping[str, Json]]] = asyncio.get_running_loop().create_future()
         self._replies[token] = reply

@@ -21,6 +21,7 @@ from monodon.core.lifecycle import State
 from monodon.core.names import ComponentName
 from monodon.core.plan import Installed
 from monodon.core.semver import Version
+from monodon.core.shadow_sync import RateLimits
 from monodon.ipc.server import IpcServer
 from monodon.nucleus.changes import ComponentStatus
 from monodon.nucleus.deployer import Progress
@@ -125,6 +126,7 @@ class Device:
     metrics: ComponentMetrics = field(default_factory=ComponentMetrics)
     now_ms: int = 1_000_000
     clock_s: float = 0.0
+    rate_limits: RateLimits = field(default_factory=RateLimits)
     clients: list[GreengrassCoreIPCClientV2] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -230,7 +232,7 @@ async def device(short_folder: Path) -> AsyncIterator[Device]:
                 deployments_service(device.queue, store),
                 shadow_service(
                     ToldShadows(Shadows(journal), device.bus, lambda: device.now_ms // 1000),
-                    Rates(lambda: device.clock_s),
+                    Rates(lambda: device.clock_s, lambda: device.rate_limits),
                 ),
                 secret_service(device.secrets),
                 metric_service(device.metrics),

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from awsiot.greengrasscoreipc import model
 
+from monodon.core.shadow_sync import RateLimits
+
 A, C = "com.example.A", "com.example.C"
 
 
@@ -163,3 +165,18 @@ async def test_too_many_requests_are_refused(device: Any) -> None:
     await client.call("list_named_shadows_for_thing", thing_name="u")
     device.clock_s = 0.05
     await client.call("list_named_shadows_for_thing", thing_name="t")
+
+
+async def test_rates_are_those_that_are_configured_now(device: Any) -> None:
+    client = await device.client(A)
+    device.rate_limits = RateLimits(in_all=3, of_a_thing=2)
+    for thing in ("t", "t", "u"):
+        await client.call("list_named_shadows_for_thing", thing_name=thing)
+    with pytest.raises(model.ServiceError) as refused:
+        await client.call("list_named_shadows_for_thing", thing_name="v")
+    assert refused.value.message == "Too Many Requests"
+    device.clock_s = 1.0
+    for thing in ("t", "t"):
+        await client.call("list_named_shadows_for_thing", thing_name=thing)
+    with pytest.raises(model.ServiceError):
+        await client.call("list_named_shadows_for_thing", thing_name="t")

@@ -15,6 +15,7 @@ from typing import Final
 
 from monodon.core.policy import SHADOW_MANAGER
 from monodon.core.shadow import ShadowError
+from monodon.core.shadow_sync import RateLimits
 from monodon.ipc.errors import (
     ConflictError,
     InvalidArgumentsError,
@@ -39,8 +40,6 @@ _THING: Final = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
 _SHADOW: Final = re.compile(r"[a-zA-Z0-9:_-]{1,64}")
 _PAGE: Final = 25
 _MAX_PAGE: Final = 100
-_RATE_IN_ALL: Final = 200.0
-_RATE_OF_A_THING: Final = 20.0
 _REMEMBERED_THINGS: Final = 10_000
 
 _ShadowRequest = GetThingShadowRequest | UpdateThingShadowRequest | DeleteThingShadowRequest
@@ -76,10 +75,17 @@ def _modelled(error: ShadowError) -> ModelledError:
 
 
 class Rates:
-    """How many requests are taken: 200 a second in all, 20 for each thing, as much at once."""
+    """How many requests are taken: so many a second in all, so many for each thing, as much at once.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        limits: asked for the rates of this moment.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, limits: Callable[[], RateLimits] = RateLimits
+    ) -> None:
         self._clock = clock
+        self._limits = limits
         self._buckets: dict[str | None, tuple[float, float]] = {}
 
     def take(self, thing: str) -> None:
@@ -88,10 +94,10 @@ class Rates:
         Raises:
             ServiceError: too many.
         """
-        now = self._clock()
+        now, limits = self._clock(), self._limits()
         if len(self._buckets) > _REMEMBERED_THINGS:
             self._buckets.clear()
-        left = {key: self._left(key, rate, now) for key, rate in ((None, _RATE_IN_ALL), (thing, _RATE_OF_A_THING))}
+        left = {key: self._left(key, rate, now) for key, rate in ((None, limits.in_all), (thing, limits.of_a_thing))}
         if min(left.values()) < 1:
             raise ServiceError("Too Many Requests")
         self._buckets.update({key: (amount - 1, now) for key, amount in left.items()})
