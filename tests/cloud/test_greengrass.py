@@ -119,7 +119,7 @@ async def test_a_missing_artifact_fails_the_version_and_says_which(cloud: Any) -
         (b"\xff\xfe\x00", "inlineRecipe"),
         (b"ComponentName: [", "inlineRecipe:"),
         (b"RecipeFormatVersion: '2020-01-25'\nComponentName: a b\nComponentVersion: 1\n", "inlineRecipe:2:"),
-        (b"x" * 16_001, "16001 bytes"),
+        (b"x" * 16_385, "16385 bytes"),
         (RECIPE.replace("com.example.Hello", "aws.greengrass.Cli").format(version="9.0.0").encode(), "public"),
     ],
 )

@@ -333,11 +333,13 @@ def _read_run_with(item: "_Reader") -> RunWith:
         memory_kb=None if memory is None else int(memory),
         cpus=cpus,
         pids=None if pids is None else int(pids),
+        windows_user=item.text("windowsUser") or None,
     )
 
 
 def _write_run_with(run_with: RunWith) -> dict[str, Json]:
-    written: dict[str, Json] = {} if run_with.posix_user is None else {"posixUser": run_with.posix_user}
+    users = {"posixUser": run_with.posix_user, "windowsUser": run_with.windows_user}
+    written: dict[str, Json] = {key: user for key, user in users.items() if user is not None}
     limits = {"memory": run_with.memory_kb, "cpus": run_with.cpus, "pids": run_with.pids}
     if any(value is not None for value in limits.values()):
         written["systemResourceLimits"] = {key: value for key, value in limits.items() if value is not None}

@@ -21,14 +21,16 @@ from monodon.core.semver import Version
 class RunWith:
     """As whom, and within which limits, a component runs; None is the nucleus's own default.
 
-    ``posix_user`` is ``user`` or ``user:group``, ``memory_kb`` in KiB, ``cpus`` a fraction such as 0.5, ``pids`` how
-    many processes and threads there may be at once (Monodon's own; AWS's device has no such limit).
+    ``posix_user`` is ``user`` or ``user:group``, ``windows_user`` is for devices with Windows alone, ``memory_kb`` in
+    KiB, ``cpus`` a fraction such as 0.5, ``pids`` how many processes and threads there may be at once (Monodon's own;
+    AWS's device has no such limit).
     """
 
     posix_user: str | None = None
     memory_kb: int | None = None
     cpus: float | None = None
     pids: int | None = None
+    windows_user: str | None = None
 
     @property
     def limits(self) -> tuple[int | None, float | None, int | None]:

@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from monodon.core.names import component_arn, component_version_arn
-from monodon.core.recipe.model import Artifact, Manifest, Recipe
+from monodon.core.recipe.model import MAX_PUBLISHED_BYTES, Artifact, Manifest, Recipe
 from monodon.core.recipe.reading import parse_recipe
 from monodon.core.recipe.writing import to_document, write_json
 from monodon.core.semver import Version
@@ -25,8 +25,6 @@ from monodon.errors import PublishError
 
 #: How long AWS may take to check a version; it usually takes seconds.
 DEPLOYABLE_TIMEOUT_S = 120.0
-#: The greatest recipe that CreateComponentVersion takes, as sent. Source: GDK CLI; nucleus.md R9.
-MAX_RECIPE_BYTES = 16_384
 #: Where the digest of an uploaded artifact stands among its S3 metadata.
 DIGEST_KEY = "sha256"
 _NO_BUCKET = "make the artifact bucket first: scripts/provision_fleet does"
@@ -105,9 +103,9 @@ def publish(
 def _publish(package: Package, registry: Registry, timeout_s: float, clock: Callable[[], float]) -> Iterator[Progress]:
     recipe = located(package.recipe, registry.bucket)
     text = write_json(recipe)
-    if len(text.encode()) > MAX_RECIPE_BYTES:
+    if len(text.encode()) > MAX_PUBLISHED_BYTES:
         size = len(text.encode())
-        raise PublishError(f"{package.label}: the recipe has {size} bytes, and AWS takes {MAX_RECIPE_BYTES}")
+        raise PublishError(f"{package.label}: the recipe has {size} bytes, and AWS takes {MAX_PUBLISHED_BYTES}")
     _check_files(package, recipe)
     arn = str(component_version_arn(registry.region, registry.account, recipe.name, recipe.version))
     is_ours = False

@@ -128,7 +128,12 @@ def _run_with(given: Mapping[str, Json] | None) -> RunWith | None:
     if given is None:
         return None
     limits = given.get("systemResourceLimits", {})
-    return RunWith(posix_user=given.get("posixUser"), memory_kb=limits.get("memory"), cpus=limits.get("cpus"))
+    return RunWith(
+        posix_user=given.get("posixUser"),
+        memory_kb=limits.get("memory"),
+        cpus=limits.get("cpus"),
+        windows_user=given.get("windowsUser"),
+    )
 
 
 def _check_job(given: Mapping[str, Json], problems: Problems) -> None:

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
+from monodon.core.recipe.model import MAX_PUBLISHED_BYTES
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Limits of one account."""
 
-    #: GDK refuses more than 16,000.
-    recipe_bytes: int = 16_000
+    recipe_bytes: int = MAX_PUBLISHED_BYTES
     artifacts_bytes: int = 2 * 1024**3
     tags: int = 200
     #: A job is handed out in one MQTT message of at most 128 KiB, with a little around it.

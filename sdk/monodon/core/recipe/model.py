@@ -13,6 +13,8 @@ from monodon.core.names import ComponentName
 from monodon.core.semver import Requirement, Version
 
 FORMAT_VERSION = "2020-01-25"
+#: The largest recipe that CreateComponentVersion takes, as sent: 16 KB. GDK stops at 16,000 already.
+MAX_PUBLISHED_BYTES = 16_384
 
 
 class ComponentType(StrEnum):

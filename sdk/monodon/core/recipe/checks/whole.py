@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from monodon.core.recipe.checks.rule import CLOUD, DEVICE, ERROR, HINT, WARNING, Found, rule
 from monodon.core.recipe.checks.subject import Subject
 from monodon.core.recipe.keys import SHAPES
+from monodon.core.recipe.model import MAX_PUBLISHED_BYTES
 from monodon.core.recipe.nodes import Items, Node, Scalar, child, plain
 
 #: Where GDK stops, and what AWS takes.
-SIZE_WARNING, SIZE_LIMIT = 16_000, 16_384
+SIZE_WARNING, SIZE_LIMIT = 16_000, MAX_PUBLISHED_BYTES
 
 
 def text_of(node: Node | None) -> str | None:
