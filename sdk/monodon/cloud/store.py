@@ -7,14 +7,14 @@ The folder::
     blobs/               objects and parts as files, named by their writers; written whole, then renamed into place
 
 A record is changed on the event loop's thread. ``transaction`` nests; what should be seen by others only once it
-is durable (a notification, say) is handed to ``after_commit``.
+is durable (a notification, say) is handed to ``after_commit``. A transaction costs nothing until something is written.
 """
 
 import json
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,7 @@ LOCK = "cloud.lock"
 READY = "ready.json"
 
 _PAGE = 500
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 #: Greater than every key that starts with the prefix before it.
 _LAST = chr(0x10FFFF)
 
@@ -51,16 +52,42 @@ class Table:
 
     def put(self, key: str, value: dict[str, Json]) -> None:
         """Write ``value``, whole, under ``key``; durable on return unless a transaction is open."""
-        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-        self._store.query(
+        self._store.write(
             "INSERT INTO records (kind, key, value) VALUES (?, ?, ?) "
             "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value",
-            (self._name, key, text),
+            (self._name, key, _encode(value) if value else "{}"),
         )
+
+    def put_marks(self, keys: Iterable[str]) -> None:
+        """Write an empty record under each of many keys."""
+        self._store.write_many(
+            "INSERT OR REPLACE INTO records (kind, key, value) VALUES (?, ?, '{}')", [(self._name, key) for key in keys]
+        )
+
+    def text(self, key: str) -> str | None:
+        """The record under ``key`` as JSON, for who keeps what it was read to."""
+        row = self._store.query("SELECT value FROM records WHERE kind = ? AND key = ?", (self._name, key)).fetchone()
+        return None if row is None else str(row[0])
+
+    def count(self, key: str, change: int) -> None:
+        """Change the number under ``key``, which begins at 0; ``counted`` reads it."""
+        self._store.write(
+            "INSERT INTO records (kind, key, value) VALUES (?, ?, ?) "
+            "ON CONFLICT (kind, key) DO UPDATE SET value = value + excluded.value",
+            (self._name, key, change),
+        )
+
+    def counted(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield keys that start with ``prefix`` and their numbers."""
+        return ((key, int(text)) for key, text in self._page("key, value", prefix, None))
 
     def delete(self, key: str) -> bool:
         """Forget ``key``; say whether it was there."""
-        return self._store.query("DELETE FROM records WHERE kind = ? AND key = ?", (self._name, key)).rowcount > 0
+        return self._store.write("DELETE FROM records WHERE kind = ? AND key = ?", (self._name, key)).rowcount > 0
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Forget many keys."""
+        self._store.write_many("DELETE FROM records WHERE kind = ? AND key = ?", [(self._name, key) for key in keys])
 
     def items(self, prefix: str = "", *, after: str | None = None) -> Iterator[tuple[str, dict[str, Json]]]:
         """Yield key and record of every key that starts with ``prefix``, in order; past ``after`` if it is given.
@@ -86,12 +113,16 @@ class Table:
                 return
             last = rows[-1][0]
 
-    def _page(self, columns: str, prefix: str, after: str | None) -> list[tuple[str, ...]]:
+    def first_keys(self, prefix: str, count: int) -> list[str]:
+        """The first ``count`` keys that start with ``prefix``."""
+        return [row[0] for row in self._page("key", prefix, None, count)]
+
+    def _page(self, columns: str, prefix: str, after: str | None, limit: int = _PAGE) -> list[tuple[str, ...]]:
         start, start_sign = (prefix, ">=") if after is None or after < prefix else (after, ">")
         rows: list[tuple[str, ...]] = self._store.query(
             f"SELECT {columns} FROM records WHERE kind = ? AND key {start_sign} ? AND key < ? "  # noqa: S608
             "ORDER BY key LIMIT ?",
-            (self._name, start, prefix + _LAST, _PAGE),
+            (self._name, start, prefix + _LAST, limit),
         ).fetchall()
         return rows
 
@@ -103,7 +134,9 @@ class Store:
         self.folder = folder
         self.blobs = folder / BLOBS
         self._connection = connection
+        #: Open transactions, and how many of them SQLite knows of: those in which something was written.
         self._depth = 0
+        self._begun = 0
         self._after_commit: list[Callable[[], None]] = []
 
     @classmethod
@@ -143,29 +176,48 @@ class Store:
         return Table(self, name)
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, settles: bool = False) -> Iterator[None]:
         """All that is written inside is written together, or, after an exception, not at all.
 
         Nests: an inner one that fails undoes its own writes alone. Never await inside.
+
+        Args:
+            settles: what was to be called ``after_commit`` of this one is called at its end, inside the outer one: for
+                an outer one that itself lets nothing be seen before it is durable (a turn of the broker).
         """
-        outer = self._depth == 0
-        name = f"level{self._depth}"
         waiting = len(self._after_commit)
-        self._connection.execute("BEGIN IMMEDIATE" if outer else f"SAVEPOINT {name}")
         self._depth += 1
         try:
             yield
-            self._connection.execute("COMMIT" if outer else f"RELEASE {name}")
+            if settles and self._depth > 1:
+                self._call_back(waiting)
+            if self._begun == self._depth:
+                self._connection.execute("COMMIT" if self._depth == 1 else f"RELEASE level{self._depth}")
+                self._begun -= 1
         except BaseException:
             self._depth -= 1
             del self._after_commit[waiting:]
-            self._undo(None if outer else name)
+            if self._begun > self._depth:
+                self._begun = self._depth
+                self._undo(None if self._depth == 0 else f"level{self._depth + 1}")
             raise
         self._depth -= 1
-        if outer:
-            callbacks, self._after_commit = self._after_commit, []
+        if self._depth == 0:
+            self._call_back(0)
+
+    def _call_back(self, start: int) -> None:
+        """Call what waits from ``start`` on, and what comes to wait meanwhile."""
+        while len(self._after_commit) > start:
+            callbacks = self._after_commit[start:]
+            del self._after_commit[start:]
             for callback in callbacks:
                 _call(callback)
+
+    def _begin(self) -> None:
+        """Tell SQLite of the transactions that are open: something is about to be written."""
+        while self._begun < self._depth:
+            self._connection.execute("BEGIN IMMEDIATE" if self._begun == 0 else f"SAVEPOINT level{self._begun + 1}")
+            self._begun += 1
 
     def _undo(self, savepoint: str | None) -> None:
         """Undo a transaction, or what came after a savepoint; a full disk may have ended all of it already."""
@@ -185,8 +237,19 @@ class Store:
             callback()
 
     def query(self, statement: str, values: tuple[str | int, ...]) -> sqlite3.Cursor:
-        """Run one statement (for ``Table``)."""
+        """Run one statement that reads (for ``Table``)."""
         return self._connection.execute(statement, values)
+
+    def write(self, statement: str, values: tuple[str | int, ...]) -> sqlite3.Cursor:
+        """Run one statement that writes (for ``Table``)."""
+        self._begin()
+        return self._connection.execute(statement, values)
+
+    def write_many(self, statement: str, values: Iterable[tuple[str, ...]]) -> None:
+        """Run one statement with each of the values."""
+        with self.transaction():
+            self._begin()
+            self._connection.executemany(statement, values)
 
     def close(self) -> None:
         """Close the database; what was answered is on the disk already."""
