@@ -2,7 +2,8 @@
 
 A publish of the form that clients write (topic, then one message without context) is taken apart by its brackets;
 the message is checked, and what it is stays JSON text. Everything else is read the usual way, errors included. Of
-100 kB of base64, checking costs 0.1 ms; decoding and encoding it again 2.5 ms.
+100 kB in one string, checking costs 0.05 ms (every digit of base64; or UTF-8, and that JSON has no control character);
+decoding and encoding it again 2.5 ms.
 """
 
 import json
@@ -30,7 +31,7 @@ _TAIL: Final = re.compile(_spaced(b"", rb"\}", rb"\}", rb"\}", rb"\Z"))
 _TAIL_BYTES: Final = 64
 _BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _BASE64_END: Final = re.compile(rb"[A-Za-z0-9+/]{2}(?:[A-Za-z0-9+/][A-Za-z0-9+/=]|==)")
-_CONTROL: Final = bytes(range(32))
+_CONTROL: Final = range(32)
 _QUOTE: Final = ord('"')
 _PIECE_BYTES: Final = 32 * 1024
 #: Strings from this size on are checked where they are.
@@ -119,12 +120,17 @@ def _is_object_text(text: bytes) -> bool:
 
 
 def _without_long_strings(text: bytes) -> bytes:
-    """Empty the long strings of JSON without escapes; one with a control character stays, to be refused."""
-    parts = text.split(b'"')
-    if len(parts) * 64 > len(text):
+    """Empty the long strings of JSON that has no escapes; of one with control characters none, to judge their places.
+
+    To look for a byte is so quick that 32 searches beat one pass that tells 32 bytes from the others.
+    """
+    if text.count(b'"') * 64 > len(text) or any(control in text for control in _CONTROL):
         return text
-    for index in range(1, len(parts), 2):
-        part = parts[index]
-        if len(part) >= _LONG_BYTES and len(part.translate(None, _CONTROL)) == len(part):
-            parts[index] = b""
-    return b'"'.join(parts)
+    kept = []
+    cut = after = 0
+    while (start := text.find(b'"', after)) >= 0 and (end := text.find(b'"', start + 1)) >= 0:
+        after = end + 1
+        if end - start >= _LONG_BYTES:
+            kept.append(text[cut : start + 1])
+            cut = end
+    return b"".join((*kept, text[cut:]))
