@@ -1,18 +1,21 @@
 """The journal: atomic, durable, and honest about damage; with real files and writers that are really killed."""
 
+import errno
+import logging
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from monodon.errors import StateError
-from monodon.nucleus.journal import Journal
+from monodon.nucleus.journal import Journal, peek
 
 WRITER = """
 import os, signal, sys
@@ -92,6 +95,19 @@ def test_a_kill_from_outside_loses_nothing_acknowledged(tmp_path: Path) -> None:
         check_whole(tmp_path, int(last[-1]) if last else safe)
 
 
+@contextmanager
+def said(name: str) -> Iterator[list[str]]:
+    """What a logger says within the block."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger(name).addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logging.getLogger(name).removeHandler(handler)
+
+
 def filled(folder: Path) -> Path:
     with Journal.open(folder) as journal:
         for number in range(4):
@@ -115,21 +131,106 @@ def test_any_torn_tail_is_cut_off(tmp_path_factory: pytest.TempPathFactory, cut:
     assert (folder / "journal.torn").exists() == (cut > 0)
 
 
-@settings(deadline=None, max_examples=40)
-@given(st.data())
-def test_a_flipped_bit_is_reported_with_its_place(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
+KEYS = {"n": 3, **{f"k{number}": "v" * 30 for number in range(4)}}
+
+
+@settings(deadline=None, max_examples=150)
+@given(at=st.integers(0, 344), bit=st.integers(0, 7))
+@example(at=344, bit=0)
+@example(at=48, bit=6)
+def test_any_flipped_bit_is_turned_back_and_said(tmp_path_factory: pytest.TempPathFactory, at: int, bit: int) -> None:
+    """Line ends too, and the very last byte: nothing that was acknowledged is lost, nothing is wrong in silence."""
     folder = tmp_path_factory.mktemp("journal")
     path = filled(folder)
     whole = path.read_bytes()
-    at = data.draw(st.integers(0, len(whole) - 2))
-    changed = whole[at] ^ (1 << data.draw(st.integers(0, 7)))
-    if b"\n" in (whole[at : at + 1], bytes([changed])):
-        return
-    path.write_bytes(whole[:at] + bytes([changed]) + whole[at + 1 :])
-    with pytest.raises(StateError, match=rf"record {whole[:at].count(10) + 1} at byte \d+ is damaged"):
+    assert (len(whole), whole[48:49], whole[344:]) == (345, b"\n", b"\n")
+    spoilt = whole[:at] + bytes([whole[at] ^ (1 << bit)]) + whole[at + 1 :]
+    path.write_bytes(spoilt)
+    with said("monodon.nucleus.journal") as lines, Journal.open(folder) as journal:
+        assert journal.items() == KEYS
+        journal.write({"n": 4})
+    number = whole[:at].count(10) + 1
+    (line,) = (line for line in lines if "flipped" in line)
+    assert f"record {number} had a flipped bit at byte {at}" in line
+    assert (folder / "journal.damaged").read_bytes() == spoilt
+    assert peek(folder) == KEYS | {"n": 4}
+    with said("monodon.nucleus.journal") as lines, Journal.open(folder):
+        assert lines == []
+
+
+@settings(deadline=None, max_examples=60)
+@given(bits=st.sets(st.integers(0, 48 * 8 - 1), min_size=2, max_size=2))
+def test_more_than_a_flipped_bit_is_refused_with_its_place(
+    tmp_path_factory: pytest.TempPathFactory, bits: set[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("journal")
+    path = filled(folder)
+    data = bytearray(path.read_bytes())
+    for bit in bits:
+        data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+    with pytest.raises(StateError, match="record 1 at byte 0 is damaged"):
         Journal.open(folder)
+    assert path.read_bytes() == data
+
+
+def test_a_compaction_that_cannot_be_loses_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Something in the way of the new file: the write that brought it about is whole, and the next ones too."""
+    with Journal.open(tmp_path) as journal:
+        (tmp_path / "journal.tmp").mkdir()
+        for number in range(400):
+            journal.write({"a": [number] * 400})
+        assert "could not be compacted: Is a directory" in caplog.text
+        assert (tmp_path / "journal.log").stat().st_size > 300_000
+        (tmp_path / "journal.tmp").rmdir()
+        journal.write({"b": 1})
+        assert (tmp_path / "journal.log").stat().st_size < 10_000
+    assert peek(tmp_path) == {"a": [399] * 400, "b": 1}
+
+
+def test_a_name_that_is_not_yet_on_disk_loses_nothing(tmp_path: Path) -> None:
+    """The folder could not be synced after the rename: what follows goes to the new file all the same."""
+    failing: list[str] = []
+
+    def probe(point: str) -> None:
+        if point in failing:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with Journal.open(tmp_path, probe=probe) as journal:
+        failing.append("journal renamed")
+        for number in range(200):
+            journal.write({"a": [number] * 400})
+        assert peek(tmp_path) == {"a": [199] * 400}
+
+
+def test_a_torn_end_need_not_be_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """On a full disk what was torn cannot be put aside: the journal opens all the same."""
+    path = filled(tmp_path)
+    path.write_bytes(path.read_bytes() + b"12345678 5 half")
+    (tmp_path / "journal.torn").mkdir()
+    with Journal.open(tmp_path) as journal:
+        assert journal.items() == KEYS
+    assert "journal.torn could not be kept" in caplog.text
+
+
+def test_what_a_failed_write_left_is_cut_off_before_the_next(tmp_path: Path) -> None:
+    """As on a disk that was read-only for a while: it could not be cut off then."""
+    failing: list[str] = []
+
+    def probe(point: str) -> None:
+        if point in failing:
+            with (tmp_path / "journal.log").open("ab") as other:
+                other.write(b"half a record that nobody could cut off")
+            raise OSError(errno.EROFS, "Read-only file system")
+
+    with Journal.open(tmp_path, probe=probe) as journal:
+        journal.write({"a": 1})
+        failing.append("journal append")
+        with pytest.raises(StateError, match="Read-only file system"):
+            journal.write({"a": 2})
+        failing.clear()
+        journal.write({"a": 3})
+    assert peek(tmp_path) == {"a": 3}
 
 
 def test_values_come_back_and_none_deletes(tmp_path: Path) -> None:

@@ -6,16 +6,18 @@ The file ``journal.log`` holds one record a line::
 
 The first record names the format; each other is one batch of changes. A batch is written and synced before
 `Journal.write` returns, and is there whole or not at all: a line that a kill or a power cut left without its end
-is cut off (and kept aside in ``journal.torn``). A whole line that is damaged was acknowledged once, so it is
-refused by name rather than skipped. When mostly outdated, the file is written anew beside the old one, synced,
-and renamed over it.
+is cut off (and kept aside in ``journal.torn``). A whole line that is damaged was acknowledged once: where one flipped
+bit explains it, that bit is turned back (and the file as it was kept aside in ``journal.damaged``), else it is refused
+by name rather than skipped. When mostly outdated, the file is written anew beside the old one, synced, and renamed
+over it.
 """
 
 import json
 import logging
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +26,7 @@ from typing import Self
 from monodon.core.json import Json
 from monodon.errors import StateError
 from monodon.nucleus import disk
+from monodon.nucleus.journal_repair import mend
 
 _LOG = logging.getLogger(__name__)
 
@@ -54,6 +57,8 @@ class Journal:
         self._end = 0
         self._sequence = 0
         self._live_bytes = 0
+        #: Whether the file's name is on disk too; without it a power cut brings the former file back.
+        self._is_named = True
 
     @classmethod
     def open(cls, folder: Path, *, probe: Callable[[str], None] = _nothing) -> "Journal":
@@ -129,8 +134,7 @@ class Journal:
             raise StateError(f"cannot keep state in {self._folder}: {error.strerror}") from error
 
     def _open_file(self) -> None:
-        temporary = self._path.with_suffix(".tmp")
-        temporary.unlink(missing_ok=True)
+        self._path.with_suffix(".tmp").unlink(missing_ok=True)
         if not self._path.exists():
             self._compact()
             return
@@ -140,31 +144,44 @@ class Journal:
         self._live_bytes = sum(len(key) + len(text) for key, text in self._entries.items())
         self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         self._end = replay.end
+        if replay.mended:
+            self._keep_aside("journal.damaged", data)
         if replay.end < len(data):
             self._cut(data[replay.end :])
-        if replay.end == 0 or self._end > 2 * self._live_bytes + COMPACT_BYTES // 16:
+        if replay.mended or replay.end == 0 or self._end > 2 * self._live_bytes + COMPACT_BYTES // 16:
             self._compact()
 
     def _cut(self, torn: bytes) -> None:
         _LOG.warning(
             "%s: the last %d bytes were never written whole; cut off and kept in journal.torn", self._path, len(torn)
         )
-        (self._folder / "journal.torn").write_bytes(torn)
+        self._keep_aside("journal.torn", torn)
         os.ftruncate(self._file, self._end)
         os.fsync(self._file)
+
+    def _keep_aside(self, name: str, data: bytes) -> None:
+        """Keep what nobody needs but who wants to know; a disk that is full does without."""
+        try:
+            (self._folder / name).write_bytes(data)
+        except OSError as error:
+            _LOG.warning("%s could not be kept: %s", self._folder / name, error.strerror)
+            with suppress(OSError):
+                (self._folder / name).unlink(missing_ok=True)
 
     def _append(self, line: bytes) -> None:
         if self._file < 0:
             raise StateError(f"{self._path} is closed")
-        self._probe("journal append")
         try:
+            self._probe("journal append")
+            self._put_right()
             written = 0
             while written < len(line):
                 written += os.write(self._file, line[written:])
             self._probe("journal sync")
             os.fsync(self._file)
         except OSError as error:
-            self._take_back(error)
+            with suppress(OSError):
+                self._put_right()
             raise StateError(
                 f"cannot write {self._path}: {error.strerror}", hint="free some space on the device, then try again"
             ) from error
@@ -172,14 +189,17 @@ class Journal:
         self._end += len(line)
         self._sequence += 1
 
-    def _take_back(self, cause: OSError) -> None:
-        """Half a record must not stand before the next one; if it cannot be cut off, nothing more is written."""
-        try:
+    def _put_right(self) -> None:
+        """Half a record of a write that failed must not stand before the next one, and the file's name must last.
+
+        Raises:
+            OSError: that cannot be done; nothing must be written then.
+        """
+        if os.fstat(self._file).st_size != self._end:
             os.ftruncate(self._file, self._end)
-        except OSError as error:
-            os.close(self._file)
-            self._file = -1
-            _LOG.error("%s: %s, and then %s; no more is written to it", self._path, cause, error)
+        if not self._is_named:
+            disk.sync(self._folder)
+            self._is_named = True
 
     def _apply(self, texts: Mapping[str, str | None]) -> None:
         for key, text in texts.items():
@@ -190,13 +210,38 @@ class Journal:
                 self._live_bytes += len(key) + len(text)
 
     def _compact(self) -> None:
-        """Write what is alive into a new file and put it in the place of the old one."""
-        temporary = self._path.with_suffix(".tmp")
+        """Write what is alive into a new file and put it in the place of the old one.
+
+        Raises:
+            OSError: there is no old one to go on with.
+        """
         data = _line(0, _dumps({"kind": _KIND, "format": FORMAT}))
         if self._entries:
             data += _line(1, _batch(self._entries))
+        try:
+            file = self._replace(data)
+        except OSError as error:
+            with suppress(OSError):
+                self._path.with_suffix(".tmp").unlink(missing_ok=True)
+            if self._file < 0:
+                raise
+            _LOG.warning("%s could not be compacted: %s; it goes on growing", self._path, error.strerror)
+            return
+        # From here on the new file is the journal, whatever happens.
+        if self._file >= 0:
+            os.close(self._file)
+        self._file, self._end, self._sequence = file, len(data), 1 if self._entries else 0
+        self._is_named = False
+        with suppress(OSError):  # the next write tries again, and is refused if it must be
+            self._probe("journal renamed")
+            self._put_right()
+
+    def _replace(self, data: bytes) -> int:
+        """Write a new file, sync it and rename it over the journal; return its descriptor."""
+        temporary = self._path.with_suffix(".tmp")
         self._probe("journal compact")
-        file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+        file = os.open(temporary, flags, 0o600)
         try:
             written = 0
             while written < len(data):
@@ -204,18 +249,10 @@ class Journal:
             os.fsync(file)
             self._probe("journal rename")
             temporary.rename(self._path)
-            self._probe("journal renamed")
-            _sync_folder(self._folder)
-        except OSError as error:
+        except OSError:
             os.close(file)
-            temporary.unlink(missing_ok=True)
-            if self._file < 0:
-                raise
-            _LOG.warning("%s could not be compacted: %s; it goes on growing", self._path, error)
-            return
-        if self._file >= 0:
-            os.close(self._file)
-        self._file, self._end, self._sequence = file, len(data), 1 if self._entries else 0
+            raise
+        return file
 
 
 def peek(folder: Path) -> dict[str, Json]:
@@ -239,6 +276,8 @@ class _Replay:
     entries: dict[str, str]
     sequence: int
     end: int
+    #: Where a flipped bit was turned back.
+    mended: tuple[int, ...] = ()
 
 
 def _replay(data: bytes, path: Path) -> _Replay:
@@ -248,35 +287,39 @@ def _replay(data: bytes, path: Path) -> _Replay:
         StateError: of another version, or with a damaged record.
     """
     entries: dict[str, str] = {}
-    sequence = -1
-    end = 0
-    for number, start, line in _lines(data):
+    sequence, start = -1, 0
+    mended: tuple[int, ...] = ()
+    while start < len(data):
+        line = _line_at(data, start)
         record = _read(line, sequence + 1)
         if record is None:
-            if line.endswith(b"\n"):
+            repaired = mend(data, start, lambda text: _read(text, sequence + 1) is not None)  # noqa: B023 - used at once
+            if repaired is None and not line.endswith(b"\n"):
+                break
+            if repaired is None:
                 raise StateError(
-                    f"{path}: record {number} at byte {start} is damaged",
+                    f"{path}: record {sequence + 2} at byte {start} is damaged",
                     hint="restore the file from a backup, or move it away to begin with an empty device",
                 )
-            break
-        if number == 1:
+            position, data = repaired
+            mended = (*mended, position)
+            _LOG.warning(
+                "%s: record %d had a flipped bit at byte %d; its checksum tells which, and it is turned back",
+                path, sequence + 2, position,
+            )  # fmt: skip
+            continue
+        if sequence < 0:
             _check_format(record, path)
         else:
             _apply_record(entries, record)
         sequence += 1
-        end = start + len(line)
-    return _Replay(entries, max(sequence, 0), end)
+        start += len(line)
+    return _Replay(entries, max(sequence, 0), start, mended)
 
 
-def _lines(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    start = 0
-    number = 0
-    while start < len(data):
-        newline = data.find(b"\n", start)
-        stop = len(data) if newline < 0 else newline + 1
-        number += 1
-        yield number, start, data[start:stop]
-        start = stop
+def _line_at(data: bytes, start: int) -> bytes:
+    newline = data.find(b"\n", start)
+    return data[start:] if newline < 0 else data[start : newline + 1]
 
 
 def _read(line: bytes, sequence: int) -> Json | None:
@@ -320,11 +363,3 @@ def _line(sequence: int, text: str) -> bytes:
 
 def _dumps(value: Json) -> str:
     return json.dumps(value, separators=(",", ":"))
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
