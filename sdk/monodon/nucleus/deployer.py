@@ -47,7 +47,6 @@ from monodon.nucleus.notes import Ending, Note, Phase, Versions
 from monodon.nucleus.preparation import Preparation, Prepared
 from monodon.nucleus.queue import DeploymentQueue, Entry
 from monodon.nucleus.restarting import RestartPath
-from monodon.nucleus.side_by_side import first
 from monodon.nucleus.state import DeviceState
 from monodon.nucleus.store import Store
 from monodon.nucleus.transition import STEADY_S, Supervisor
@@ -273,19 +272,23 @@ class Deployer:
 
     async def _prepare_cancellably(self, entry: Entry) -> Prepared | None:
         """Do all that leaves the components alone; None if the deployment was cancelled meanwhile."""
-        failed: Exception | None = None
+
+        async def prepare() -> Prepared | Exception:
+            try:
+                return await self._prepare(entry.deployment)
+            except Exception as error:
+                return error  # raised, it would cancel this task by way of the group: see side_by_side
+
         try:
             async with asyncio.TaskGroup() as tasks:
-                preparing = self._preparing = tasks.create_task(self._prepare(entry.deployment), name="prepare")
-        except ExceptionGroup as group:
-            failed = first(group)
+                preparing = self._preparing = tasks.create_task(prepare(), name="prepare")
         finally:
             self._preparing = None
-        if failed is not None:
-            raise failed
+        prepared = None if preparing.cancelled() else preparing.result()
+        if isinstance(prepared, Exception):
+            raise prepared
         # A cancellation that came as the last step ended counts too: it was promised.
-        is_canceled = preparing.cancelled() or entry.deployment_id in self._canceled
-        return None if is_canceled else preparing.result()
+        return None if entry.deployment_id in self._canceled else prepared
 
     async def _prepare(self, deployment: Deployment) -> Prepared:
         if deployment.unknown_capabilities:
