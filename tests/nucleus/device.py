@@ -138,6 +138,14 @@ class FolderUplink:
         arn = f"arn:aws:greengrass:{REGION}:{ACCOUNT}:components:{request.name}:versions:{version}"
         return Candidate(arn=arn, name=request.name, version=str(version), recipe_text=paths[version].read_bytes())
 
+    async def document(self, deployment_id: str) -> bytes:
+        """The whole document is the file of that name; without one the device may not have it."""
+        path = self.cloud.folder / f"{deployment_id.replace('/', '+')}.json"
+        if not path.exists():
+            code = "GET_DEPLOYMENT_CONFIGURATION_ACCESS_DENIED"
+            raise DeploymentError("refused", codes=("CLOUD_API_ERROR", code), types=("PERMISSION_ERROR",))
+        return path.read_bytes()
+
     async def thing_groups(self) -> tuple[str, ...] | None:
         return self.groups
 

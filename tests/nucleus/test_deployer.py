@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -182,7 +183,7 @@ async def test_arrivals_of_an_uplink_are_followed(device: Any, cloud: Any) -> No
     ("members", "code"),
     [
         ({"requiredCapabilities": ["TELEPORT"]}, "NUCLEUS_MISSING_REQUIRED_CAPABILITIES"),
-        ({"requiredCapabilities": ["LARGE_CONFIGURATION"]}, "NUCLEUS_MISSING_REQUIRED_CAPABILITIES"),
+        ({"requiredCapabilities": ["LARGE_CONFIGURATION"]}, "GET_DEPLOYMENT_CONFIGURATION_ACCESS_DENIED"),
         ({"components": {"Plugin": {"version": "1.0.0"}}}, "RECIPE_PARSE_ERROR"),
         ({"components": {"Broken": {"version": "1.0.0"}}}, "RECIPE_PARSE_ERROR"),
         (
@@ -200,6 +201,16 @@ async def test_what_cannot_be_deployed_changes_nothing(
     assert outcome.detailed is DetailedStatus.FAILED_NO_STATE_CHANGE
     assert code in outcome.error_stack
     assert device.installed() == {}
+
+
+async def test_the_configuration_of_a_large_document_is_fetched(device: Any, cloud: Any) -> None:
+    cloud.publish("A", "1.0.0", {"Run": FOREVER}, configuration={"a": 1})
+    short = device.document({"A": "1.0.0"}, requiredCapabilities=["LARGE_CONFIGURATION"])
+    update = {"version": "1.0.0", "configurationUpdate": {"merge": {"a": 2, "long": "x" * 100_000}}}
+    whole = {**short, "components": {"A": update}}
+    (cloud.folder / f"{short['deploymentId'].replace('/', '+')}.json").write_text(json.dumps(whole))
+    assert (await device.ended(device.submit(short).deployment_id)).outcome.has_succeeded
+    assert device.configuration("A") == {"a": 2, "long": "x" * 100_000}
 
 
 async def test_a_pointer_without_a_slash_fails_without_a_detailed_status(device: Any, cloud: Any) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import http.server
 import json
 import ssl
@@ -420,3 +421,64 @@ async def test_without_a_role_alias_there_are_no_credentials(cloud: CloudIdentit
     assert await plane.credentials() is None
     with pytest.raises(DeploymentError, match="no role alias"):
         await plane.download("s3://b/k", None, tmp_path / "x", 0)
+
+
+DOCUMENT = b'{"deploymentId": "d"}'
+DOCUMENT_PATH = "/greengrass/v2/coreDevices/drone-1/deployments/d/configuration"
+
+
+def hands_out(server: Server, s3: Server, digest: str | None = None) -> None:
+    right = base64.b64encode(hashlib.sha256(DOCUMENT).digest()).decode()
+    check = {"algorithm": "SHA-256", "digest": digest or right}
+    server.answers({"preSignedUrl": f"http://127.0.0.1:{s3.port}/own/d?X-Amz-Signature=s", "integrityCheck": check})
+
+
+async def test_a_large_document_is_fetched_by_its_url(plane: DataPlane, server: Server, s3: Server) -> None:
+    hands_out(server, s3)
+    s3.answer = lambda asked: Given(200, DOCUMENT)
+    assert await plane.document("d") == DOCUMENT
+    assert [(asked.method, asked.path, asked.device) for asked in server.asked] == [("GET", DOCUMENT_PATH, "drone-1")]
+    assert [asked.path for asked in s3.asked] == ["/own/d?X-Amz-Signature=s"]
+
+
+async def test_a_large_document_that_came_damaged_is_asked_for_once_more(
+    plane: DataPlane, server: Server, s3: Server
+) -> None:
+    hands_out(server, s3)
+    s3.answer = lambda asked: Given(200, DOCUMENT if len(s3.asked) > 1 else DOCUMENT[1:])
+    assert await plane.document("d") == DOCUMENT
+
+
+@pytest.mark.parametrize(
+    ("given", "digest", "codes", "kind"),
+    [
+        (Given(200, DOCUMENT), "AAAA", ("DOWNLOAD_DEPLOYMENT_DOCUMENT_ERROR",), "HTTP_ERROR"),
+        (Given(403, b"<Error/>"), None, ("DOWNLOAD_DEPLOYMENT_DOCUMENT_ERROR",), "HTTP_ERROR"),
+        (Given(200, bytes(10 * 1024 * 1024 + 1)), None, ("DEPLOYMENT_DOCUMENT_SIZE_EXCEEDED",), "CLOUD_SERVICE_ERROR"),
+    ],
+    ids=["wrong digest", "URL refused", "too large"],
+)  # fmt: skip
+async def test_a_large_document_that_cannot_be_had_ends_in_awss_codes(
+    plane: DataPlane, server: Server, s3: Server, given: Given, digest: str | None, codes: tuple[str, ...], kind: str
+) -> None:
+    hands_out(server, s3, digest)
+    s3.answer = lambda asked: given
+    with pytest.raises(DeploymentError) as refused:
+        await plane.document("d")
+    assert refused.value.codes == codes
+    assert refused.value.types == (kind,)
+
+
+async def test_a_device_that_may_not_have_a_large_document_is_told_so(plane: DataPlane, server: Server) -> None:
+    server.answers({"message": "no"}, 403)
+    with pytest.raises(DeploymentError, match="refused with 403") as refused:
+        await plane.document("d")
+    assert refused.value.codes[-1] == "GET_DEPLOYMENT_CONFIGURATION_ACCESS_DENIED"
+    assert "PERMISSION_ERROR" in refused.value.types
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"preSignedUrl": "x"}', b'{"preSignedUrl": "x", "integrityCheck": 1}'])
+async def test_an_answer_without_a_document_is_a_network_error(plane: DataPlane, server: Server, body: bytes) -> None:
+    server.answer = lambda asked: Given(200, body)
+    with pytest.raises(NetworkError, match="gave no URL"):
+        await plane.document("d")

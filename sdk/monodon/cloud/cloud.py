@@ -28,6 +28,7 @@ from monodon.cloud.greengrass import (
     Components,
     CoreDevices,
     Deployments,
+    LargeDocuments,
     Limits,
     Tags,
 )
@@ -233,6 +234,7 @@ class Parts:
             effective=effective,
             jobs=self.jobs,
             update_shadow=self._update_shadow,
+            documents=LargeDocuments(records, self._presign, inline_bytes=limits.document_bytes),
             limits=limits,
         )
         core_devices = CoreDevices(
@@ -279,6 +281,7 @@ class Parts:
                 access=access,
                 role_alias=role_aliases.role_alias,
                 issuer=sts,
+                configuration=deployments.configuration_for,
                 backends=[candidates, self.components],
             ),
             backends=self.backends,

@@ -1,6 +1,7 @@
 """What devices ask over HTTPS with their certificate and no signature (cloud notes, sections 2 and 8).
 
-Components' candidates and artifact URLs, the thing groups of a core device, and credentials of a role alias.
+Components' candidates and artifact URLs, large deployment documents, the thing groups of a core device, and
+credentials of a role alias.
 """
 
 import json
@@ -21,6 +22,7 @@ from monodon.cloud.store import Store
 from monodon.core.json import Json
 
 _THING_GROUPS = re.compile(r"/greengrass/v2/coreDevices/([^/]+)/thingGroups/?")
+_CONFIGURATION = re.compile(r"/greengrass/v2/coreDevices/([^/]+)/deployments/([^/]+)/configuration/?")
 _CREDENTIALS = re.compile(r"/role-aliases/([^/]+)/credentials/?")
 #: Operations of the model that devices may call.
 _OPERATIONS = {"ResolveComponentCandidates", "GetComponentVersionArtifact"}
@@ -38,6 +40,7 @@ class DataPlane:
     """Answers devices.
 
     Args:
+        configuration: (thing, deployment id, context) → the answer to GetDeploymentConfiguration.
         role_alias: the record of a role alias: ``role`` (ARN) and ``duration`` in seconds; raises ServiceError.
         backends: objects that have the methods ``resolve_component_candidates`` and ``get_component_version_artifact``.
     """
@@ -50,6 +53,7 @@ class DataPlane:
         access: Access,
         role_alias: Callable[[str], Mapping[str, Json]],
         issuer: Issuer,
+        configuration: Callable[[str, str, RequestContext], Json],
         backends: Sequence[object],
     ) -> None:
         self._store = store
@@ -57,6 +61,7 @@ class DataPlane:
         self._access = access
         self._role_alias = role_alias
         self._issuer = issuer
+        self._configuration = configuration
         self._backends = backends
 
     async def __call__(self, call: Call) -> WireResponse:
@@ -85,6 +90,11 @@ class DataPlane:
         groups = _THING_GROUPS.fullmatch(request.raw_path)
         if groups is not None and request.method == "GET":
             return self._thing_groups(unquote(groups[1]), caller, dict(request.query))
+        configuration = _CONFIGURATION.fullmatch(request.raw_path)
+        if configuration is not None and request.method == "GET":
+            thing, deployment_id = map(unquote, configuration.groups())
+            _check_own(thing, caller)
+            return _json(self._configuration(thing, deployment_id, call.context))
         credentials = _CREDENTIALS.fullmatch(request.raw_path)
         if credentials is not None and request.method == "GET":
             return self._credentials(unquote(credentials[1]), caller, call)
@@ -105,8 +115,7 @@ class DataPlane:
         return serialise(model, match.operation, output, request_id=call.context.request_id)
 
     def _thing_groups(self, thing: str, caller: Identity, query: Mapping[str, str]) -> WireResponse:
-        if thing not in caller.thing_names:
-            raise ServiceError("AccessDeniedException", f"the certificate is not attached to {thing}", status=403)
+        _check_own(thing, caller)
         entries = (
             (
                 group,
@@ -128,8 +137,8 @@ class DataPlane:
 
     def _credentials(self, alias: str, caller: Identity, call: Call) -> WireResponse:
         thing = call.request.headers.get("x-amzn-iot-thingname")
-        if thing is not None and thing not in caller.thing_names:
-            raise ServiceError("AccessDeniedException", f"the certificate is not attached to {thing}", status=403)
+        if thing is not None:
+            _check_own(thing, caller)
         if not self._access.may_assume(caller, alias):
             raise ServiceError(
                 "AccessDeniedException",
@@ -142,6 +151,11 @@ class DataPlane:
 
     def _named(self, group: str) -> dict[str, Json]:
         return {"thingGroupName": group, "thingGroupArn": self._registry.group_arn(group)}
+
+
+def _check_own(thing: str, caller: Identity) -> None:
+    if thing not in caller.thing_names:
+        raise ServiceError("AccessDeniedException", f"the certificate is not attached to {thing}", status=403)
 
 
 def _json(value: Json) -> WireResponse:

@@ -27,7 +27,6 @@ from typing import Any
 
 from monodon.core.deployment import (
     CANCELED,
-    LARGE_CONFIGURATION,
     SUCCEEDED,
     Deployment,
     DetailedStatus,
@@ -295,12 +294,6 @@ class Deployer:
             raise DeploymentError(
                 f"the deployment needs what this nucleus lacks: {', '.join(deployment.unknown_capabilities)}",
                 codes=("NUCLEUS_MISSING_REQUIRED_CAPABILITIES",),
-            )
-        if LARGE_CONFIGURATION in deployment.required_capabilities:
-            raise DeploymentError(
-                "the deployment's document is too large to be sent, and this nucleus cannot ask for it",
-                codes=("NUCLEUS_MISSING_REQUIRED_CAPABILITIES",),
-                hint="make the configuration smaller: 31 KB for a group, 7 KB for a single thing",
             )
         prepared = await self._preparation.prepare(deployment)
         built = self._preparation.build(prepared)

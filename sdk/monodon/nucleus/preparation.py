@@ -6,12 +6,14 @@ Source: device notes 5.4 and 5.5.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from monodon.core import provided
-from monodon.core.deployment import LOCAL_TARGET, Deployment, ignored_updates, with_roots
+from monodon.core.deployment import LARGE_CONFIGURATION, LOCAL_TARGET, Deployment, ignored_updates, with_roots
+from monodon.core.large_document import completed
 from monodon.core.names import Arn, ComponentName
 from monodon.core.recipe.model import Manifest, Recipe
 from monodon.core.recipe.reading import parse_recipe
@@ -25,6 +27,8 @@ from monodon.nucleus.store import Store
 from monodon.nucleus.uplink.protocol import CandidateRequest, Uplink
 
 _log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 _GROUP = "thinggroup/"
 
@@ -92,6 +96,7 @@ class Preparation:
         resolution = await self._resolve(deployment, others)
         self.tried = tuple((name, recipe.version) for name, recipe in resolution.recipes.items())
         manifests = choose_manifests(resolution.recipes, self.device.platform)
+        deployment = await self._whole(deployment)
         self.at("deployment resolved")
         fetched = await self._fetch(resolution, manifests)
         self.at("deployment fetched")
@@ -129,6 +134,25 @@ class Preparation:
         nucleus = self.state.configuration(provided.NUCLEUS)
         key = ("deploymentConfigurationTimeSource",)
         return nucleus is not None and nucleus.contains(key) and nucleus.get(key) == "deploymentProcessingTime"
+
+    async def _whole(self, deployment: Deployment) -> Deployment:
+        """A deployment whose document was too large to be sent gets its components' configuration from the cloud."""
+        if LARGE_CONFIGURATION not in deployment.required_capabilities:
+            return deployment
+        what = f"the whole document of deployment {deployment.deployment_id}"
+        text = await self._insist(lambda: self.uplink.document(deployment.deployment_id), what)
+        return await asyncio.to_thread(completed, deployment, text)
+
+    async def _insist(self, ask: Callable[[], Awaitable[Answer]], what: str) -> Answer:
+        """Ask until the cloud answers, less and less often."""
+        pause_s = self.first_pause_s
+        while True:
+            try:
+                return await ask()
+            except NetworkError as error:
+                _log.warning("the cloud did not answer for %s, asking again in %.0f s: %s", what, pause_s, error)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, MOST_PAUSE_S)
 
     async def _copy_local(self, deployment: Deployment) -> tuple[tuple[ComponentName, Version], ...]:
         local = deployment.local
@@ -240,22 +264,18 @@ class Preparation:
             requirements={source: str(requirement) for source, requirement in ask.requirements.items()},
             platform=self.device.platform,
         )
-        pause_s = self.first_pause_s
-        while True:
-            try:
+        try:
+            if local is None:
+                candidate = await self._insist(lambda: self.uplink.candidate(request), ask.name)
+            else:
                 candidate = await self.uplink.candidate(request)
-            except DeploymentError as error:
-                self._refusals[ask.name] = error
-                return None
-            except NetworkError as error:
-                if local is not None:
-                    _log.warning("the cloud did not answer, %s %s is taken: %s", ask.name, local.version, error)
-                    return None
-                _log.warning("the cloud did not answer for %s, asking again in %.0f s: %s", ask.name, pause_s, error)
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, MOST_PAUSE_S)
-                continue
-            return self._keep(candidate.recipe_text, candidate.arn, ask)
+        except DeploymentError as error:
+            self._refusals[ask.name] = error
+            return None
+        except NetworkError as error:
+            _log.warning("the cloud did not answer for %s, what is in the store is taken: %s", ask.name, error)
+            return None
+        return self._keep(candidate.recipe_text, candidate.arn, ask)
 
     def _keep(self, text: bytes, arn: str, ask: Ask) -> Recipe:
         known = self._answers.get(ask.name)

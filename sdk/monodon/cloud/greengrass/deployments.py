@@ -10,13 +10,13 @@ from monodon.cloud.context import RequestContext
 from monodon.cloud.greengrass.document import read_deployment, with_defaults
 from monodon.cloud.greengrass.effective import Effective
 from monodon.cloud.greengrass.errors import conflict, invalid, not_found
+from monodon.cloud.greengrass.large_documents import LargeDocuments
 from monodon.cloud.greengrass.limits import Limits
 from monodon.cloud.greengrass.tags import Tags
 from monodon.cloud.greengrass.tokens import ClientTokens
 from monodon.cloud.iot.registry import Registry
 from monodon.cloud.paging import page, read_token
 from monodon.cloud.store import Store
-from monodon.core.deployment import write_document
 from monodon.core.json import Json
 from monodon.core.names import TargetKind, configuration_arn, deployment_arn
 
@@ -89,6 +89,7 @@ class Deployments:
         effective: Effective,
         jobs: JobControl,
         update_shadow: Callable[[str, str, Mapping[str, Json]], None],
+        documents: LargeDocuments,
         limits: Limits,
     ) -> None:
         self._store = store
@@ -103,12 +104,24 @@ class Deployments:
         self._effective = effective
         self._jobs = jobs
         self._update_shadow = update_shadow
+        self._documents = documents
         self._limits = limits
 
     def has(self, arn: str) -> bool:
         """Whether there is a deployment of that ARN."""
         prefix = self._arn("")
         return arn.startswith(prefix) and self._table.get(arn.removeprefix(prefix)) is not None
+
+    def configuration_for(self, thing: str, deployment_id: str, context: RequestContext) -> dict[str, Json]:
+        """Answer a device that asks for the whole document of a deployment, GetDeploymentConfiguration.
+
+        Raises:
+            ServiceError: ResourceNotFoundException, there is none, or none for this device.
+        """
+        arn = self._find(deployment_id)["target"]
+        if arn != self._registry.thing_arn(thing) and not self._registry.is_member_of_arn(arn, thing):
+            raise not_found(_KIND, deployment_id)
+        return self._documents.configuration(deployment_id, context)
 
     # Operations
 
@@ -153,6 +166,7 @@ class Deployments:
         self._table.delete(deployment_id)
         self._order.delete(_order_key(record, deployment_id))
         self._tags.forget(self._arn(deployment_id))
+        self._documents.forget(deployment_id)
         log.info("deployment %s deleted", deployment_id)
 
     # What devices and jobs tell
@@ -213,13 +227,7 @@ class Deployments:
             target=f"{kind}/{name}",
             timestamp_ms=int(now * 1000),
         )
-        document = write_document(deployment)
-        size = len(json.dumps(document))
-        if size > self._limits.document_bytes:
-            message = (
-                f"the document for devices has {size} bytes; at most {self._limits.document_bytes} can be delivered"
-            )
-            raise invalid("components", message)
+        document = self._documents.sent(deployment, kind)
         record: dict[str, Json] = {
             **{member: request.get(member) for member in _KEPT},
             "policies": with_defaults(request.get("deploymentPolicies", {})),

@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 from monodon.cloud.context import RequestContext
 from monodon.cloud.protocol import ServiceError, WireResponse
 from monodon.cloud.s3.listing import Listing, list_keys, read_token, url_encode, write_token
-from monodon.cloud.s3.records import Records, check_bucket_name
+from monodon.cloud.s3.records import OWN_BUCKET, Records, check_bucket_name
 from monodon.core.json import Json
 
 Request = dict[str, Any]
@@ -66,6 +66,8 @@ class Buckets:
             if len(found) == limit:
                 token = write_token(found[-1]["Name"])
                 break
+            if name == OWN_BUCKET:
+                continue
             found.append({"Name": name, "CreationDate": record["created"]})
         return {"Buckets": found, "Owner": {"ID": context.account}, "ContinuationToken": token}
 

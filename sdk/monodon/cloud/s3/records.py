@@ -19,6 +19,8 @@ from monodon.core.json import Json
 
 _BATCH = 256 * 1024
 _FOLDER = "s3"
+#: Where the cloud keeps what it gives to devices alone.
+OWN_BUCKET = "monodon-greengrass-own"
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
@@ -100,6 +102,50 @@ class Records:
             self.objects.put(name, dict(record))
             if old is not None:
                 self.drop(old["blob"])
+
+    def keep(self, key: str, data: bytes) -> None:
+        """Name bytes of the cloud's own, for devices with a presigned URL; in a bucket that no listing shows.
+
+        Raises:
+            ServiceError: 503, the disk is full.
+        """
+        blob = uuid.uuid4().hex
+        try:
+            with self.path(blob).open("xb", buffering=0) as file:
+                _write_all(file.fileno(), data)
+                os.fsync(file.fileno())
+            sync_folder(self._folder)
+        except OSError as error:
+            self.path(blob).unlink(missing_ok=True)
+            raise ServiceError("ServiceUnavailable", f"cannot store: {error.strerror}", status=503) from error
+        if self.buckets.get(OWN_BUCKET) is None:
+            self.buckets.put(OWN_BUCKET, {"created": self.now(), "region": self.region})
+        md5, sha256 = hashlib.md5(data, usedforsecurity=False), hashlib.sha256(data)
+        self.put(
+            OWN_BUCKET,
+            key,
+            {
+                "size": len(data),
+                "etag": f'"{md5.hexdigest()}"',
+                "modified": self.now(),
+                "blob": blob,
+                "sha256": sha256.hexdigest(),
+                "checksums": {},
+                "headers": {"ContentType": "application/json"},
+                "metadata": {},
+            },
+        )
+
+    def has(self, key: str) -> bool:
+        """Whether there are bytes of the cloud's own of that name."""
+        return self.objects.get(f"{OWN_BUCKET}/{key}") is not None
+
+    def forget(self, key: str) -> None:
+        """Remove bytes of the cloud's own, if there are any of that name."""
+        record = self.objects.get(f"{OWN_BUCKET}/{key}")
+        if record is not None:
+            self.objects.delete(f"{OWN_BUCKET}/{key}")
+            self.drop(record["blob"])
 
     def drop(self, blob: str) -> None:
         """Remove a blob's file after the commit that forgets it."""

@@ -33,12 +33,13 @@ BLOCK_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What to send. ``url`` has a scheme, a host and an encoded path."""
+    """What to send. ``url`` has a scheme, a host and an encoded path; ``limit_bytes`` is the most that is read back."""
 
     url: str
     method: str = "GET"
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
+    limit_bytes: int = MAX_BODY_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,10 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+class TooLarge(NetworkError):
+    """The answer has more bytes than its limit."""
 
 
 class Exchange:
@@ -114,9 +119,10 @@ class Exchange:
         raise ValueError(f"{scheme!r} is neither http nor https")
 
     def _read(self, response: "http.client.HTTPResponse") -> Answer:
-        body = response.read(MAX_BODY_BYTES + 1)
-        if len(body) > MAX_BODY_BYTES:
-            raise ValueError(f"the answer is larger than {MAX_BODY_BYTES} bytes")
+        limit = self._request.limit_bytes
+        body = b"" if (response.length or 0) > limit else response.read(limit + 1)
+        if max(response.length or 0, len(body)) > limit:
+            raise TooLarge(f"the answer is larger than {limit} bytes")
         return Answer(status=response.status, headers=_headers(response), body=body)
 
     def _save(self, response: "http.client.HTTPResponse", destination: Path, offset: int) -> Answer:

@@ -1,4 +1,4 @@
-"""What the nucleus asks of the cloud over HTTPS: candidates, thing groups, artifacts, role credentials.
+"""What the nucleus asks of the cloud over HTTPS: candidates, thing groups, documents, artifacts, role credentials.
 
 The Greengrass data plane and the credential provider know the device by its certificate; presigned URLs need nothing;
 S3 gets requests signed with the role's credentials.
@@ -10,6 +10,7 @@ Source: Greengrass nucleus, ``componentmanager/ComponentServiceHelper.java``, ``
 import asyncio
 import base64
 import binascii
+import hashlib
 import json
 import ssl
 from collections.abc import Mapping
@@ -20,14 +21,17 @@ from pathlib import Path
 from urllib.parse import quote
 
 from monodon.core.json import Json
+from monodon.core.large_document import ALGORITHM, MAX_DOCUMENT_BYTES, configuration_path
 from monodon.errors import ConfigurationError, DeploymentError, NetworkError
 from monodon.nucleus.identity import CloudIdentity
-from monodon.nucleus.uplink.exchange import Answer, Exchange, Request, on_thread
+from monodon.nucleus.uplink.exchange import Answer, Exchange, Request, TooLarge, on_thread
 from monodon.nucleus.uplink.protocol import Candidate, CandidateRequest, RoleCredentials
 from monodon.nucleus.uplink.s3 import object_address, signed_get
 
 #: Role credentials are asked for anew this long before they end.
 CREDENTIALS_MARGIN = timedelta(minutes=5)
+#: 10 MB come in this time at 280 kbit/s.
+DOCUMENT_TIMEOUT_S = 300.0
 
 _PERMISSION = ("PERMISSION_ERROR",)
 _REQUEST = ("REQUEST_ERROR",)
@@ -122,6 +126,48 @@ class DataPlane:
             if not token:
                 return tuple(names)
 
+    async def document(self, deployment_id: str) -> bytes:
+        """The whole document of a deployment that was too large to be sent; asked for once more if it came damaged.
+
+        Raises:
+            DeploymentError: the device may not have it, it is too large, or comes damaged again.
+            NetworkError: as `candidate`.
+        """
+        path = configuration_path(self._thing, deployment_id)
+        for is_last in (False, True):
+            answer = await self._call("GET", path)
+            if answer.status != HTTPStatus.OK:
+                raise _api_error("GetDeploymentConfiguration", answer)
+            url, digest = _large_document(answer)
+            text, problem = await self._document_at(url)
+            if text is not None:
+                found = base64.b64encode(await asyncio.to_thread(_sha256, text)).decode()
+                if found == digest:
+                    return text
+                problem = f"its {ALGORITHM} is {found}, the cloud says {digest}"
+            if is_last:
+                break
+        raise DeploymentError(
+            f"the whole document of deployment {deployment_id} cannot be fetched: {problem}",
+            codes=("DOWNLOAD_DEPLOYMENT_DOCUMENT_ERROR",),
+            types=("HTTP_ERROR",),
+        )
+
+    async def _document_at(self, url: str) -> tuple[bytes | None, str]:
+        """What a presigned URL gives, or None and why."""
+        exchange = Exchange(Request(url=url, limit_bytes=MAX_DOCUMENT_BYTES), lambda: self._public_context)
+        try:
+            answer = await on_thread(exchange, exchange.fetch, timeout_s=DOCUMENT_TIMEOUT_S)
+        except TooLarge:
+            raise DeploymentError(
+                f"the deployment's document has more than {MAX_DOCUMENT_BYTES} bytes",
+                codes=("DEPLOYMENT_DOCUMENT_SIZE_EXCEEDED",),
+                types=("CLOUD_SERVICE_ERROR",),
+                hint="make the configuration smaller, or put it into an artifact",
+            ) from None
+        _check_service(answer, "the document's server")
+        return (answer.body, "") if answer.status == HTTPStatus.OK else (None, f"its server answered {answer.status}")
+
     async def _call(self, method: str, path: str, body: Json = None) -> Answer:
         request = Request(
             url=self._base + path,
@@ -130,8 +176,7 @@ class DataPlane:
             body=None if body is None else json.dumps(body).encode(),
         )
         answer = await self._fetch(request)
-        if answer.status == HTTPStatus.TOO_MANY_REQUESTS or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise NetworkError(f"{method} {path}: {answer.status} {_message(answer)}")
+        _check_service(answer, f"{method} {path}")
         return answer
 
     async def _fetch(self, request: Request) -> Answer:
@@ -199,8 +244,7 @@ class DataPlane:
         ranged = Request(url=request.url, headers=headers)
         exchange = Exchange(ranged, lambda: self._public_context)
         answer = await on_thread(exchange, partial(exchange.save, destination, offset), timeout_s=None)
-        if answer.status == HTTPStatus.TOO_MANY_REQUESTS or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise NetworkError(f"an artifact's server answered {answer.status}")
+        _check_service(answer, "an artifact's server")
         return answer
 
     # --- role credentials ----------------------------------------------------------------------------------------
@@ -240,6 +284,29 @@ class DataPlane:
         return context
 
 
+def _check_service(answer: Answer, where: str) -> None:
+    """Raise NetworkError where asking again later may help."""
+    if answer.status == HTTPStatus.TOO_MANY_REQUESTS or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise NetworkError(f"{where} answered {answer.status}: {_message(answer)}")
+
+
+def _large_document(answer: Answer) -> tuple[str, str]:
+    """URL and digest in an answer to GetDeploymentConfiguration."""
+    body = _object(answer)
+    check = body.get("integrityCheck")
+    url, algorithm, digest = (
+        body.get("preSignedUrl"),
+        *((check.get("algorithm"), check.get("digest")) if isinstance(check, Mapping) else (None, None)),
+    )
+    if not isinstance(url, str) or not isinstance(digest, str) or algorithm != ALGORITHM:
+        raise NetworkError(f"the cloud gave no URL with a {ALGORITHM} of the deployment's document")
+    return url, digest
+
+
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
 def _candidate_error(request: CandidateRequest, answer: Answer) -> DeploymentError:
     if answer.status != HTTPStatus.NOT_FOUND:
         return _api_error("ResolveComponentCandidates", answer)
@@ -272,6 +339,7 @@ _API_CODES: Mapping[int, tuple[str, tuple[str, ...]]] = {
 _DENIED = {
     "ResolveComponentCandidates": ("RESOLVE_COMPONENT_CANDIDATES_ACCESS_DENIED",),
     "GetComponentVersionArtifact": ("GET_COMPONENT_VERSION_ARTIFACT_ACCESS_DENIED",),
+    "GetDeploymentConfiguration": ("GET_DEPLOYMENT_CONFIGURATION_ACCESS_DENIED",),
 }
 
 

@@ -256,6 +256,10 @@ class MqttUplink:
         """Ask the cloud for the version that fits (DeploymentError: none; NetworkError: no answer)."""
         return await self._data_plane.candidate(request)
 
+    async def document(self, deployment_id: str) -> bytes:
+        """The whole document of a deployment that was too large to be sent (errors as `candidate`)."""
+        return await self._data_plane.document(deployment_id)
+
     async def thing_groups(self) -> tuple[str, ...] | None:
         """Names of this device's thing groups; None when nobody can tell now."""
         try:

@@ -102,6 +102,13 @@ class OfflineUplink:
             hint="deploy it with its recipe's folder",
         )
 
+    async def document(self, deployment_id: str) -> bytes:
+        """Always DeploymentError: there is nobody to ask."""
+        raise DeploymentError(
+            f"deployment {deployment_id} was too large to be sent, and there is no cloud to ask for all of it",
+            codes=("NETWORK_ERROR",),
+        )
+
     async def thing_groups(self) -> tuple[str, ...] | None:
         """None: use the last known."""
         return None

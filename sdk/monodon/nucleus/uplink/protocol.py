@@ -165,6 +165,14 @@ class Uplink(Protocol):
             NetworkError: it did not answer; trying again may help.
         """
 
+    async def document(self, deployment_id: str) -> bytes:
+        """Fetch the whole document of a deployment that was too large to be sent; its digest is checked.
+
+        Raises:
+            DeploymentError: the device may not have it, or it is too large, or damaged.
+            NetworkError: the cloud did not answer; trying again may help.
+        """
+
     async def thing_groups(self) -> tuple[str, ...] | None:
         """Names of the thing groups that this device is in; None when nobody can tell now (use the last known)."""
 
