@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,6 +82,40 @@ def test_a_file_rolls_by_the_hour_also_across_a_restart(small: Logs, tmp_path: P
     small.component("A").write(entry("third"))
     assert "second" in (tmp_path / "logs" / "A_2026_01_02_04_0.log").read_text()
     assert "third" in (tmp_path / "logs" / "A.log").read_text()
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "with its folder"])
+def test_a_file_that_is_gone_is_made_anew(tmp_path: Path, how: str) -> None:
+    logs = Logs(tmp_path / "logs")
+    file = logs.component("A")
+    file.write(entry("first"))
+    match how:
+        case "deleted":
+            file.path.unlink()
+        case "moved":
+            file.path.rename(tmp_path / "elsewhere.log")
+        case _:
+            shutil.rmtree(tmp_path / "logs")
+    file.write_lines(entry(""), ["second", "third"])
+    file.write(entry("fourth"))
+    logs.close()
+    assert [line.split(". ")[1] for line in file.path.read_text().splitlines()] == ["second", "third", "fourth"]
+
+
+def test_a_year_ahead_and_back_leaves_the_newest_lines(small: Logs, tmp_path: Path, clock: Clock) -> None:
+    """What a wrong clock wrote takes no room from what is written now."""
+    file = small.component("A")
+    clock.now = AT + 365 * 86400
+    for number in range(60):
+        file.write(entry(f"line {number}"))
+    for clock.now in (AT, AT - 3600, AT):
+        for number in range(20):
+            file.write(entry(f"present {number}"))
+    paths = [*(tmp_path / "logs").iterdir()]
+    assert sum(path.stat().st_size for path in paths) <= 3500
+    text = "".join(path.read_text() for path in paths)
+    assert text.count("present") > 12
+    assert "line 0" not in text
 
 
 def test_logs_of_names_that_begin_alike_are_apart(small: Logs, tmp_path: Path, clock: Clock) -> None:

@@ -15,8 +15,9 @@ import shutil
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import ParamSpec, TypeAlias, TypeVar
 
 from monodon.core.names import ComponentName
 from monodon.core.recipe.model import Artifact, Manifest, Permission, Recipe, Unarchive
@@ -32,6 +33,9 @@ MIN_FREE_BYTES = 20 * 1024 * 1024
 MAX_STORE_BYTES = 10_000_000_000
 
 _SIDE_BY_SIDE = 4
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 #: Append an artifact's bytes from an offset on: URI, component version ARN, destination, offset (`Uplink.download`).
 Download: TypeAlias = Callable[[str, str | None, Path, int], Awaitable[None]]
@@ -113,14 +117,14 @@ class Artifacts:
             )
         path = self.path(recipe.name, recipe.version) / name
         try:
-            is_new = not await asyncio.to_thread(self._is_right, artifact, path)
+            is_new = not await _to_the_end(self._is_right, artifact, path)
             if is_new:
                 _refuse_scheme(recipe, artifact)
-                await asyncio.to_thread(self._make_room, path)
+                await _to_the_end(self._make_room, path)
                 await self._download(recipe, artifact, download, arn, path)
-            await asyncio.to_thread(_set_mode, path, _mode(artifact))
+            await _to_the_end(_set_mode, path, _mode(artifact))
             if artifact.unarchive is Unarchive.ZIP:
-                is_new |= await asyncio.to_thread(self._unpack_alone, recipe, artifact, path)
+                is_new |= await _to_the_end(self._unpack_alone, recipe, artifact, path)
         except OSError as error:
             doing = f"could not store artifact {name} of {recipe.name} {recipe.version}"
             raise disk.disk_error(error, doing, "IO_WRITE_ERROR") from error
@@ -176,9 +180,9 @@ class Artifacts:
         for _ in range(self._retry.digests):
             await self._transfer(artifact, download, arn, part)
             self._at("artifact downloaded")
-            found = artifact.digest and await asyncio.to_thread(disk.digest, part, artifact.algorithm or "SHA-256")
+            found = artifact.digest and await _to_the_end(disk.digest, part, artifact.algorithm or "SHA-256")
             if found == artifact.digest:
-                await asyncio.to_thread(self._settle, part, path)
+                await _to_the_end(self._settle, part, path)
                 return
             part.unlink()
             if found == former:
@@ -219,7 +223,7 @@ class Artifacts:
         self._verified[path] = stamp
 
     def _unpack_alone(self, recipe: Recipe, artifact: Artifact, path: Path) -> bool:
-        """Unpack once no other thread does the same: one that a cancelled deployment left goes on to its end."""
+        """Unpack once no other thread does the same."""
         with self._unpacking.setdefault(path, threading.Lock()):
             return self._unpack(recipe, artifact, path)
 
@@ -288,6 +292,23 @@ class Artifacts:
                 if not any(component.iterdir()):
                     component.rmdir()
         self._verified = {path: stamp for path, stamp in self._verified.items() if path.exists()}
+
+
+async def _to_the_end(
+    function: Callable[_Arguments, _Result], *arguments: _Arguments.args, **options: _Arguments.kwargs
+) -> _Result:
+    """Run ``function`` in a thread; when cancelled, wait for its end all the same.
+
+    What went on behind the back of a deployment that has ended would meet the files of the next one.
+    """
+    work = asyncio.get_running_loop().run_in_executor(None, partial(function, *arguments, **options))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        if not work.cancelled():
+            work.exception()  # nobody else asks for it
+        raise
 
 
 def _refuse_scheme(recipe: Recipe, artifact: Artifact) -> None:

@@ -2,7 +2,8 @@
 
 ``logs/greengrass.log`` is the nucleus's own, ``logs/<component>.log`` what a component's processes print. A full
 file, or one of a past hour, becomes ``<base>_yyyy_MM_dd_HH_<n>.log``; the oldest go when all of one log together
-pass their limit. A disk that is full loses lines, never the nucleus.
+pass their limit, and first those of hours to come: a clock that has been put back since wrote them. A file that was
+deleted or moved away is made anew. A disk that is full loses lines, never the nucleus.
 
 Source: aws.greengrass.Nucleus, configuration ``logging``; Greengrass logging, ``PersistenceConfig.java``.
 """
@@ -127,6 +128,7 @@ class LogFile:
         self._now = now
         self._descriptor = -1
         self._size = 0
+        self._identity = (0, 0)
         self._hour = 0
         self._lost = 0
 
@@ -169,6 +171,7 @@ class LogFile:
     def _append(self, lines: Sequence[bytes], now: float) -> None:
         pending: list[bytes] = []
         size = 0
+        self._let_go_of_the_lost()
         for line in lines:
             if self._descriptor < 0:
                 self._open(now)
@@ -181,6 +184,18 @@ class LogFile:
             pending.append(line)
             size += len(line)
         self._put(pending)
+
+    def _let_go_of_the_lost(self) -> None:
+        """Close a file that has no longer its name: what is written to it nobody would find."""
+        if self._descriptor < 0:
+            return
+        try:
+            known = self.path.stat()
+        except OSError:
+            self.close()
+            return
+        if (known.st_dev, known.st_ino) != self._identity:
+            self.close()
 
     def _put(self, lines: Sequence[bytes]) -> None:
         if not lines:
@@ -206,23 +221,25 @@ class LogFile:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._descriptor = os.open(self.path, flags, 0o600)
         known = os.fstat(self._descriptor)
-        self._size = known.st_size
+        self._size, self._identity = known.st_size, (known.st_dev, known.st_ino)
         self._hour = int((known.st_mtime if known.st_size else now) // 3600)
 
     def _roll(self, now: float) -> None:
         if self._size:
-            stamp = datetime.fromtimestamp(self._hour * 3600, UTC).strftime("%Y_%m_%d_%H")
+            stamp = _hour_stamp(self._hour * 3600)
             rolled = rolled_files(self._folder, self._base)
             number = 1 + max((number for hour, number, _ in rolled if hour == stamp), default=-1)
             self.close()
             self.path.rename(self._folder / f"{self._base}_{stamp}_{number}.log")
-            self._discard()
+            self._discard(now)
             self._open(now)
         self._hour = int(now // 3600)
 
-    def _discard(self) -> None:
+    def _discard(self, now: float) -> None:
         room = self._settings.total_size_bytes - self._settings.file_size_bytes
-        for _, _, path in reversed(rolled_files(self._folder, self._base)):
+        present = _hour_stamp(now)
+        rolled = sorted(rolled_files(self._folder, self._base), key=lambda each: (each[0] <= present, *each[:2]))
+        for _, _, path in reversed(rolled):
             room -= path.stat().st_size
             if room < 0:
                 path.unlink(missing_ok=True)
@@ -293,6 +310,10 @@ class _NucleusHandler(logging.Handler):
 
 def _level(number: int) -> str:
     return next((name for name, least in reversed(_LEVELS.items()) if number >= least), "TRACE")
+
+
+def _hour_stamp(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y_%m_%d_%H")
 
 
 def _timestamp(milliseconds: int) -> str:
