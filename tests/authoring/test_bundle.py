@@ -76,7 +76,7 @@ def test_the_device_gets_the_modules_that_a_component_imports(tmp_path: Path) ->
         archive.extractall(tmp_path / "device")
     assert {"main.py", "monodon/__init__.py", "monodon/errors.py", "monodon/core/json.py"} <= names
     assert {name.split("/")[1] for name in names if name.startswith("monodon/")} == {
-        "__init__.py", "errors.py", "core", "component", "ml",
+        "__init__.py", "errors.py", "deadlines.py", "core", "component", "ml",
     }  # fmt: skip
     code = "import runpy, sys; sys.path.insert(0, sys.argv[1]); runpy.run_path(sys.argv[1] + '/main.py')"
     command = [sys.executable, "-I", "-S", "-c", code, str(tmp_path / "device")]

@@ -15,7 +15,7 @@ from monodon.errors import PublishError
 #: The oldest time that a zip can hold.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 #: Monodon's own modules that a component needs on the device; all else of it stays here.
-DEVICE_MODULES = ("__init__.py", "errors.py", "core", "component", "ml")
+DEVICE_MODULES = ("__init__.py", "errors.py", "deadlines.py", "core", "component", "ml")
 #: What lies in a component's folder for its author alone.
 _FOR_THE_AUTHOR = frozenset({"recipe.py", "recipe.yaml", "recipe.yml", "recipe.json", "gdk-config.json", "README.md"})
 

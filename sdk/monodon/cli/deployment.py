@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from monodon.cli.root import on_device, root_option
+from monodon.deadlines import timeout
 from monodon.errors import DeploymentError, StateError
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ async def _follow(device: "Device", key: str, timeout_s: float | None) -> "Progr
     now: Progress | None = None
     hint = f"it goes on: monodon deployment status --follow {key}"
     try:
-        async with asyncio.timeout(timeout_s):
+        async with timeout(timeout_s):
             async for news in follow(device, key):
                 if now is not None and news.components != now.components:
                     _show_changes(now.components, news.components)

@@ -18,6 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from monodon.cloud.background import background
+from monodon.deadlines import timeout
 from monodon.errors import NetworkError
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -111,7 +112,7 @@ class _Server(uvicorn.Server):
     async def main_loop(self) -> None:
         while not await self.on_tick(0):
             try:
-                async with asyncio.timeout(1.0):
+                async with timeout(1.0):
                     await self._told_to_stop.wait()
             except TimeoutError:
                 continue

@@ -21,6 +21,7 @@ from monodon.component.settings import default_configuration, merge
 from monodon.component.subscription import Closing
 from monodon.core.json import Json
 from monodon.core.topics import Matching, Subscriptions, iot_matches, local_matches, valid_local_topic
+from monodon.deadlines import timeout
 from monodon.errors import ConfigurationError, IpcError
 
 S = TypeVar("S")
@@ -203,7 +204,7 @@ class LoopbackNucleus:
 
     async def _wait(self, is_there: Callable[[], bool], missing: Callable[[], str], timeout_s: float) -> None:
         try:
-            async with asyncio.timeout(timeout_s), self._news:
+            async with timeout(timeout_s), self._news:
                 await self._news.wait_for(is_there)
         except TimeoutError:
             raise TimeoutError(missing()) from None

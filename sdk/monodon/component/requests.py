@@ -26,6 +26,7 @@ from monodon.component.messages import (
 )
 from monodon.component.subscription import Mailbox, Subscription
 from monodon.core.json import Json
+from monodon.deadlines import timeout
 from monodon.errors import IpcError, MonodonError
 
 logger = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ class Requester:
         replies.pending[request_id] = answer
         envelope = {"request_id": request_id, "reply_to": reply_topic(topic, self._component), **content}
         try:
-            async with asyncio.timeout(timeout_s):
+            async with timeout(timeout_s):
                 await self._link.publish(topic, envelope)
                 return await answer
         except TimeoutError:

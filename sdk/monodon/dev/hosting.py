@@ -22,6 +22,7 @@ from monodon.core.lifecycle import State
 from monodon.core.names import ComponentName
 from monodon.core.plan import Installed
 from monodon.core.semver import Version
+from monodon.deadlines import timeout
 from monodon.errors import MonodonError
 from monodon.nucleus.nucleus import Nucleus, running
 from monodon.nucleus.side_by_side import first
@@ -58,7 +59,7 @@ async def _stand_in(nucleus: Nucleus, name: ComponentName, configuration: Mappin
     nucleus.state.put_installed(installed)
     nucleus.supervisor.put(installed)
     nucleus.supervisor.start(name)
-    async with asyncio.timeout(START_S):
+    async with timeout(START_S):
         await nucleus.supervisor.wait_until(lambda statuses: statuses[name].state is State.RUNNING)
         (pid,) = nucleus.supervisor.pids(name)
         variables: dict[str, str] = {}

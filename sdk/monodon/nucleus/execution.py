@@ -20,6 +20,7 @@ from pathlib import Path
 from monodon.core.lifecycle import Failure, State
 from monodon.core.plan import Installed, RunWith
 from monodon.core.steps import DEFAULT_TIMEOUTS_S, Skipif, SkipifKind, Step, read_environment, read_step
+from monodon.deadlines import timeout
 from monodon.errors import ConfigurationError
 from monodon.nucleus import orphans
 from monodon.nucleus.limits import Limits
@@ -124,7 +125,7 @@ class Execution:
         except (ConfigurationError, OSError, ValueError) as error:
             return _refused(name, error)
         try:
-            async with asyncio.timeout(ready.step.timeout_s):
+            async with timeout(ready.step.timeout_s):
                 code = await process.wait()
         except TimeoutError:
             await self.end(process)
@@ -141,7 +142,7 @@ class Execution:
         except (ConfigurationError, OSError, ValueError) as error:
             return _refused("bootstrap", error)
         try:
-            async with asyncio.timeout(ready.step.timeout_s):
+            async with timeout(ready.step.timeout_s):
                 code = await process.wait()
         except TimeoutError:
             await self.end(process)
@@ -174,7 +175,7 @@ class Execution:
         ready, self._shutdown = self._shutdown, None
         timeout_s = DEFAULT_TIMEOUTS_S["shutdown"] if ready is None else ready.step.timeout_s
         try:
-            async with asyncio.timeout(timeout_s):
+            async with timeout(timeout_s):
                 if ready is not None and not self._is_skipped(ready):
                     await self._run_shutdown(ready)
                 survivors = await self.end_all()

@@ -41,6 +41,7 @@ from monodon.core.status import (
     encode,
     overall_health,
 )
+from monodon.deadlines import timeout
 from monodon.errors import NetworkError, StateError
 from monodon.nucleus.identity import NUCLEUS, Identity
 from monodon.nucleus.uplink.protocol import Uplink
@@ -182,7 +183,7 @@ class Health:
     async def _sleep(self, pause_s: float | None) -> None:
         """Until something happens, or the time is up."""
         try:
-            async with asyncio.timeout(pause_s):
+            async with timeout(pause_s):
                 await self._wake.wait()
         except TimeoutError:
             return

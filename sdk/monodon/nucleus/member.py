@@ -9,6 +9,7 @@ from monodon.core.lifecycle import TRANSITIONS, Effect, Event, Failure, State, S
 from monodon.core.names import ComponentName
 from monodon.core.plan import Installed
 from monodon.core.recipe.model import DependencyType
+from monodon.deadlines import timeout
 from monodon.nucleus.execution import Device, Execution, Launched
 
 _LOG = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class Member:
         step, process = launched.step, launched.process
         is_timed = launched.is_run or self.status.state is State.STARTING
         try:
-            async with asyncio.timeout(step.timeout_s if is_timed else None) as deadline:
+            async with timeout(step.timeout_s if is_timed else None) as deadline:
                 self.deadline = None if launched.is_run else deadline
                 code = await process.wait()
         except TimeoutError:

@@ -16,6 +16,8 @@ import signal
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
+from monodon.deadlines import timeout
+
 _LOG = logging.getLogger(__name__)
 
 #: Environment variable whose value says to which component of which nucleus a process belongs.
@@ -194,7 +196,7 @@ async def _exited(pids: Sequence[int], timeout_s: float) -> None:
         if not pending:
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
+            async with timeout(timeout_s):
                 await done.wait()
     await asyncio.sleep(0)  # let those who wait for their own child note its end
 

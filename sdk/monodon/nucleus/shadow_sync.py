@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from monodon.core.json import Json
 from monodon.core.shadow import ShadowError
 from monodon.core.shadow_sync import Direction, Pace, Side, Synced, SyncPlan, SyncSettings, plan_sync
+from monodon.deadlines import timeout
 from monodon.errors import NetworkError, StateError
 from monodon.nucleus.shadows import Records
 from monodon.nucleus.told_shadows import ToldShadows, json_bytes, topic_prefix
@@ -259,7 +260,7 @@ class ShadowSync:
         payload = json_bytes({**body, "clientToken": token})
         try:
             await self._uplink.publish(IotMessage(topic=f"{topic_prefix(*key)}/{verb}", payload=payload), 1)
-            async with asyncio.timeout(REPLY_TIMEOUT_S):
+            async with timeout(REPLY_TIMEOUT_S):
                 is_accepted, answer = await reply
         except TimeoutError:
             raise NetworkError(f"the cloud did not answer a {verb} within {REPLY_TIMEOUT_S:g} s") from None

@@ -35,6 +35,7 @@ from monodon.core.lifecycle import (
 from monodon.core.names import ComponentName
 from monodon.core.plan import Installed, RunWith, dependency_order
 from monodon.core.steps import read_error_reset_s
+from monodon.deadlines import timeout
 from monodon.errors import DeploymentError, StateError
 from monodon.nucleus import orphans
 from monodon.nucleus.changes import Changes as Changes
@@ -398,7 +399,7 @@ class Supervisor:
             if member.status.state not in _UP:
                 member.status = replace(member.status, desired=())
         try:
-            async with asyncio.timeout(self._close_s), asyncio.TaskGroup() as group:
+            async with timeout(self._close_s), asyncio.TaskGroup() as group:
                 closing: dict[ComponentName, asyncio.Task[None]] = {}
                 order = dependency_order({name: member.installed for name, member in self._members.items()})
                 for name in reversed(order):

@@ -3,7 +3,6 @@
 Source: Greengrass nucleus, ``deployment/DeploymentConfigMerger.java``; device notes 5.6 and 5.7.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 from monodon.core.lifecycle import State
 from monodon.core.names import ComponentName
 from monodon.core.plan import Configure, Install, Installed, Remove, Restart, Start, Step, Target, dependers
+from monodon.deadlines import timeout
 from monodon.errors import DeploymentError, MonodonError
 from monodon.nucleus.changes import ComponentStatus
 from monodon.nucleus.side_by_side import side_by_side
@@ -100,7 +100,7 @@ class Transition:
             return bool(_broken(statuses, watched)) or not unsettled(statuses, awaited)
 
         try:
-            async with asyncio.timeout(self.timeout_s):
+            async with timeout(self.timeout_s):
                 await self._wait(is_over, awaited)
                 while not _broken(self.supervisor.statuses(), watched) and await self._falls(target, awaited, watched):
                     await self._wait(is_over, awaited)
@@ -123,7 +123,7 @@ class Transition:
     ) -> None:
         while True:
             try:
-                async with asyncio.timeout(AWAITED_S) as waiting:
+                async with timeout(AWAITED_S) as waiting:
                     await self.supervisor.wait_until(is_over)
             except TimeoutError:
                 if not waiting.expired():
@@ -141,7 +141,7 @@ class Transition:
         if not fragile:
             return False
         try:
-            async with asyncio.timeout(self.steady_s) as steady:
+            async with timeout(self.steady_s) as steady:
                 await self.supervisor.wait_until(lambda now: bool(_broken(now, watched) or unsettled(now, fragile)))
         except TimeoutError:
             if not steady.expired():

@@ -26,6 +26,7 @@ from monodon.component.settings import default_configuration, read_settings
 from monodon.core.json import Json
 from monodon.core.policy import SERVICES
 from monodon.core.topics import iot_matches, local_matches
+from monodon.deadlines import timeout
 from monodon.device.device import Device, connected
 from monodon.errors import ConfigurationError, DeploymentError, StateError
 
@@ -120,7 +121,7 @@ class RealNucleus:
         granted = everything if access_control is None else access_control
         environment = self.root / "work" / name / "environment"
         await self._deploy(name, {**default_configuration(settings), "accessControl": granted})
-        async with asyncio.timeout(PATIENCE_S):
+        async with timeout(PATIENCE_S):
             while not environment.exists():  # noqa: ASYNC110 - another process makes it
                 await asyncio.sleep(0.01)
         lines = environment.read_bytes().decode(errors="surrogateescape").split("\0")
@@ -187,7 +188,7 @@ class RealNucleus:
         component = self._components.get(name)
         if component is not None:
             expected = read_settings(type(component.settings), await self.configuration(name))
-            async with asyncio.timeout(PATIENCE_S), aclosing(component.changes()) as news:
+            async with timeout(PATIENCE_S), aclosing(component.changes()) as news:
                 while component.settings != expected:
                     await anext(news)
 
@@ -282,7 +283,7 @@ class _Log:
         waiting = (asyncio.get_running_loop(), asyncio.Event())
         self._waiting.append(waiting)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with timeout(timeout_s):
                 while len(found := self.find(topic_filter)) < count:
                     await waiting[1].wait()
                     waiting[1].clear()

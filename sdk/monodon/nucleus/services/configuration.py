@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from monodon.core.configuration import Configuration, Path
 from monodon.core.json import Json
 from monodon.core.names import ComponentName
+from monodon.deadlines import timeout
 from monodon.errors import ConfigurationError
 from monodon.ipc.errors import FailedUpdateConditionCheckError, InvalidArgumentsError, ResourceNotFoundError
 from monodon.ipc.service import Operation, Service, Stream
@@ -85,7 +86,7 @@ class Validation:
         event = ValidateConfigurationUpdateEvent(configuration=configuration, deployment_id=deployment_id)
         listeners[0].send(ValidateConfigurationUpdateEvents(validate_configuration_update_event=event))
         try:
-            async with asyncio.timeout(timeout_s):
+            async with timeout(timeout_s):
                 return await answer
         except TimeoutError:
             return f"it did not answer within {timeout_s:g} s"

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import TypeAlias
 
 from monodon.core.json import Json
+from monodon.deadlines import timeout
 from monodon.errors import NetworkError
 from monodon.nucleus.uplink.protocol import RoleCredentials
 
@@ -72,9 +73,9 @@ class TokenExchange:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with self._slots:
-                async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                async with timeout(REQUEST_TIMEOUT_S):
                     head = await reader.readuntil(b"\r\n\r\n")
-                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                async with timeout(ANSWER_TIMEOUT_S):
                     writer.write(_response(*await self._answer(head)))
                     await writer.drain()
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError, OSError) as error:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from monodon.deadlines import timeout
 from monodon.errors import ConfigurationError, NetworkError
 from monodon.nucleus.identity import CloudIdentity
 from monodon.nucleus.uplink.protocol import IotMessage
@@ -75,7 +76,7 @@ class Connection:
         # A client stopped before its first attempt never says that it has stopped.
         timeout_s = STOP_TIMEOUT_S if self._has_attempted else UNTRIED_STOP_TIMEOUT_S
         try:
-            async with asyncio.timeout(timeout_s):
+            async with timeout(timeout_s):
                 await self._stopped.wait()
         except TimeoutError:
             if self._has_attempted:
@@ -244,7 +245,7 @@ class Connection:
 
 async def _within(answer: "asyncio.Future[Any]", timeout_s: float, what: str) -> Any:
     try:
-        async with asyncio.timeout(timeout_s):
+        async with timeout(timeout_s):
             return await answer
     except TimeoutError:
         raise NetworkError(f"{what} was not answered within {timeout_s:g} s") from None

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Mapping
 
 from monodon.core.json import Json
+from monodon.deadlines import timeout
 from monodon.errors import NetworkError
 from monodon.nucleus.uplink.jobs import REPLY_TIMEOUT_S, Publish
 from monodon.nucleus.uplink.protocol import IotMessage
@@ -72,7 +73,7 @@ class ShadowChannel:
             self._answered.clear()
             try:
                 await self._publish(f"{self._prefix}get", {"clientToken": uuid.uuid4().hex})
-                async with asyncio.timeout(REPLY_TIMEOUT_S):
+                async with timeout(REPLY_TIMEOUT_S):
                     await self._answered.wait()
             except (TimeoutError, NetworkError) as error:
                 log.info("reading the deployment shadow brought no answer (%s); asking again", error or "time is up")
@@ -152,7 +153,7 @@ class ShadowChannel:
             update["version"] = self._version
         try:
             await self._publish(f"{self._prefix}update", update)
-            async with asyncio.timeout(REPLY_TIMEOUT_S):
+            async with timeout(REPLY_TIMEOUT_S):
                 body = await reply
         except TimeoutError:
             raise NetworkError("the update of the deployment shadow was not answered") from None

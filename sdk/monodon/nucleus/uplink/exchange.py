@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from monodon.deadlines import timeout
 from monodon.errors import NetworkError
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ async def on_thread(exchange: Exchange, call: Callable[[], T], timeout_s: float 
         NetworkError: the exchange failed, or took longer than ``timeout_s`` in all.
     """
     try:
-        async with asyncio.timeout(timeout_s):
+        async with timeout(timeout_s):
             return await asyncio.to_thread(call)
     except TimeoutError:
         raise NetworkError(f"no complete answer within {timeout_s:g} s") from None

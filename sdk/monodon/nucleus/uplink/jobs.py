@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from monodon.core.json import Json
+from monodon.deadlines import timeout
 from monodon.errors import NetworkError
 from monodon.nucleus.uplink.protocol import IotMessage
 from monodon.nucleus.uplink.reports import Report
@@ -96,7 +97,7 @@ class JobChannel:
             }
             try:
                 await self._publish(f"{self._prefix}$next/{NAMESPACE}/get", request)
-                async with asyncio.timeout(REPLY_TIMEOUT_S):
+                async with timeout(REPLY_TIMEOUT_S):
                     await self._answered.wait()
             except (TimeoutError, NetworkError) as error:
                 log.info("asking for the next job brought no answer (%s); asking again", error or "time is up")
@@ -164,7 +165,7 @@ class JobChannel:
                     "clientToken": token,
                 },
             )
-            async with asyncio.timeout(REPLY_TIMEOUT_S):
+            async with timeout(REPLY_TIMEOUT_S):
                 body = await reply
         except TimeoutError:
             raise NetworkError(f"the update of job {report.job_id} was not answered") from None

@@ -16,6 +16,7 @@ from typing import Self
 
 from monodon.core.deployment import Outcome, Status, failure, read_document
 from monodon.core.json import Json
+from monodon.deadlines import timeout
 from monodon.errors import DeploymentError, NetworkError
 from monodon.nucleus.identity import CloudIdentity, Identity
 from monodon.nucleus.uplink.connection import Connection
@@ -113,7 +114,7 @@ class MqttUplink:
     async def _drain(self) -> None:
         if self._connection.is_connected:
             try:
-                async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                async with timeout(DRAIN_TIMEOUT_S):
                     await self._messages.drain()
                     await self._reports.drain()
             except TimeoutError:
