@@ -36,6 +36,7 @@ _QUOTE: Final = ord('"')
 _PIECE_BYTES: Final = 32 * 1024
 #: Strings from this size on are checked where they are.
 _LONG_BYTES: Final = 1024
+_SHORT_BYTES: Final = 128
 
 
 @shape
@@ -124,13 +125,17 @@ def _without_long_strings(text: bytes) -> bytes:
 
     To look for a byte is so quick that 32 searches beat one pass that tells 32 bytes from the others.
     """
-    if text.count(b'"') * 64 > len(text) or any(control in text for control in _CONTROL):
-        return text
     kept = []
     cut = after = 0
-    while (start := text.find(b'"', after)) >= 0 and (end := text.find(b'"', start + 1)) >= 0:
+    for _ in range(len(text) // _SHORT_BYTES):  # more strings than that are short ones
+        start = text.find(b'"', after)
+        end = text.find(b'"', start + 1)
+        if start < 0 or end < 0:
+            break
         after = end + 1
         if end - start >= _LONG_BYTES:
             kept.append(text[cut : start + 1])
             cut = end
+    if not kept or any(control in text for control in _CONTROL):
+        return text
     return b"".join((*kept, text[cut:]))
