@@ -1,14 +1,18 @@
 """Local publishes over IPC: the nucleus's server against a null server that only acknowledges, in one run.
 
-Both are processes of their own and run throughout. Each figure is taken from them in turn, several times, and the best
-counts: whatever else the machine does can only make one worse. The null server does what no server of this protocol can
-leave out: it finds frames in what it reads, checks lengths and both checksums, and walks the headers for type and
-stream id; then it sends a frame made beforehand. It reads no JSON, and knows no component, policy or subscriber.
+Both are processes of their own and run throughout. Each figure is taken from them in short turns, one after the other,
+and the median of the turns counts: whatever else the machine does meets both. The null server does what no server of
+this protocol can leave out: it finds frames in what it reads, checks lengths and both checksums, and walks the headers
+for type and stream id; then it sends a frame made beforehand. It reads no JSON, and knows no component, policy or
+subscriber.
 
 ``raw`` is a socket that writes ready-made frames, one at a time (``sequential``) or a window of 100 ahead
-(``pipelined``); ``sdk`` is awsiotsdk, unmodified. ``delivery`` and ``fan_out`` count events that reach raw subscribers.
-Rates are per second; ``ratio`` is the server's rate over the null server's. ``nucleus`` is ``monodon nucleus run`` in
-an empty folder: from its start to ready, and its memory at rest.
+(``pipelined``), the message in base64 or (``json``) one string; ``sdk`` is awsiotsdk, unmodified. Rates are per second.
+``server_cpu_us`` is the server's processor time for one publish, by the kernel's account in nanoseconds, and
+``server_busy`` the part of the time that it had one: far below 1, it waited for the driver. ``p50_us`` and ``p99_us``
+are of the round trips of all turns together. ``delivery`` and ``fan_out`` count events that reach raw subscribers.
+``ratio`` is the server's median over the null server's, of a rate or (``_us``) of a time. ``nucleus`` is ``monodon
+nucleus run`` in an empty folder: from its start to ready, and its memory at rest.
 """
 
 import asyncio
@@ -37,8 +41,8 @@ from monodon.ipc.eventstream import Header, HeaderType, encode
 
 WINDOW = 100
 TOPIC = "bench/topic"
-ROUNDS = 10
-SIZES = {"100B": (100, 10_000), "10kB": (10_000, 2_000), "100kB": (100_000, 400), "1MB": (1_000_000, 50)}
+TURNS = 11
+SIZES = {"100B": (100, 4_000), "10kB": (10_000, 1_000), "100kB": (100_000, 200), "1MB": (1_000_000, 30)}
 MAX_FRAME_BYTES = 24 * 1024 * 1024
 _STREAM_ID = b"\x0a:stream-id\x04"
 _PRELUDE = struct.Struct(">III")
@@ -170,6 +174,11 @@ def _publish(stream_id: int, size: int) -> bytes:
     return _request(stream_id, "PublishToTopic", {"topic": TOPIC, "publishMessage": message})
 
 
+def _publish_json(stream_id: int, size: int) -> bytes:
+    message = {"jsonMessage": {"message": {"text": "x" * size}}}
+    return _request(stream_id, "PublishToTopic", {"topic": TOPIC, "publishMessage": message})
+
+
 def _get(stream_id: int, size: int) -> bytes:
     return _request(stream_id, "GetConfiguration", {"keyPath": []})
 
@@ -202,38 +211,39 @@ class Raw:
         return found
 
 
-def _sequential(path: Path, make: Callable[[int, int], bytes], size: int, count: int) -> dict[str, float]:
+#: What a turn gives: figures by name, and (``trips_s``) single round trips.
+Turn = dict[str, Any]
+Make = Callable[[int, int], bytes]
+
+
+def _sequential(path: Path, make: Make, size: int, count: int) -> Turn:
     client = Raw(path)
     frames = [make(number, size) for number in range(1, count + 1)]
-    took = []
+    trips_s = []
     for frame in frames:
         start = time.perf_counter()
         client.socket.sendall(frame)
         client.wait(1)
-        took.append(time.perf_counter() - start)
+        trips_s.append(time.perf_counter() - start)
     client.socket.close()
-    took.sort()
-    return {
-        "rate": round(count / sum(took)),
-        "p50_us": round(statistics.median(took) * 1e6),
-        "p99_us": round(took[int(count * 0.99)] * 1e6),
-    }
+    return {"rate": count / sum(trips_s), "trips_s": trips_s}
 
 
-def _pipelined(path: Path, make: Callable[[int, int], bytes], size: int, count: int) -> float:
+def _pipelined(path: Path, make: Make, size: int, count: int) -> Turn:
     client = Raw(path)
     frames = [make(number, size) for number in range(1, count + 1)]
     window = min(WINDOW, max(2, 4_000_000 // max(size, 1)))
+    at_once = max(1, 64_000 // len(frames[0]))  # joining large ones would be work of the driver's
     start = time.perf_counter()
     open_requests, sent = 0, 0
     client.socket.setblocking(False)
     pending = memoryview(b"")
     while sent < count or open_requests or pending:
         if not pending and sent < count and open_requests < window:
-            batch = frames[sent : sent + window - open_requests]
+            batch = frames[sent : sent + min(at_once, window - open_requests)]
             sent += len(batch)
             open_requests += len(batch)
-            pending = memoryview(b"".join(batch))
+            pending = memoryview(batch[0] if len(batch) == 1 else b"".join(batch))
         readable, writable, _ = select.select([client.socket], [client.socket] if pending else [], [])
         if readable:
             open_requests -= client.read()
@@ -241,12 +251,12 @@ def _pipelined(path: Path, make: Callable[[int, int], bytes], size: int, count: 
             pending = pending[client.socket.send(pending) :]
     took = time.perf_counter() - start
     client.socket.close()
-    return round(count / took)
+    return {"rate": count / took}
 
 
 def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Processor time that a process of one thread has had."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def _fan_out(path: Path, subscribers: int, size: int, count: int) -> int:
@@ -273,59 +283,81 @@ def _fan_out(path: Path, subscribers: int, size: int, count: int) -> int:
 # the SDK's driver
 
 
-def _sdk(path: Path, count: int) -> dict[str, float]:
+def _sdk(path: Path, ahead: int, count: int) -> Turn:
     from awsiot import greengrasscoreipc
     from awsiot.greengrasscoreipc import model
     from awsiot.greengrasscoreipc.clientv2 import GreengrassCoreIPCClientV2
 
     client = GreengrassCoreIPCClientV2(client=greengrasscoreipc.connect(ipc_socket=str(path), authtoken="bench"))
     message = model.PublishMessage(binary_message=model.BinaryMessage(message=b"x" * 100))
-
-    def publish() -> Any:
-        return client.publish_to_topic_async(topic=TOPIC, publish_message=message)
-
-    start = time.perf_counter()
-    for _ in range(count):
-        publish().result(10)
-    sequential = count / (time.perf_counter() - start)
     start = time.perf_counter()
     waiting: deque[Any] = deque()
     for _ in range(count):
-        waiting.append(publish())
-        if len(waiting) == WINDOW:
+        waiting.append(client.publish_to_topic_async(topic=TOPIC, publish_message=message))
+        if len(waiting) == ahead:
             waiting.popleft().result(10)
     for future in waiting:
         future.result(10)
-    pipelined = count / (time.perf_counter() - start)
+    rate = count / (time.perf_counter() - start)
     client.close()
-    return {"sequential": round(sequential), "pipelined": round(pipelined)}
+    return {"rate": rate}
 
+
+# turns
 
 Figure = dict[str, Any]
+Drive = Callable[[Path], Turn]
 
 
-def _measure_sized(size: int, count: int) -> Callable[[Path, int], Figure]:
-    def measure(path: Path, pid: int) -> Figure:
-        before = _cpu_s(pid)
-        rate = _pipelined(path, _publish, size, count)
-        return {"rate": rate, "server_cpu_us": round((_cpu_s(pid) - before) / count * 1e6, 1)}
-
-    return measure
+def _sized(drive: Callable[[Path, Make, int, int], Turn], make: Make, size: int, count: int) -> tuple[Drive, int]:
+    return lambda path: drive(path, make, size, count), count
 
 
-#: What both servers do.
-_BOTH: dict[str, Callable[[Path, int], Figure]] = {
-    "raw_sequential_100B": lambda path, pid: _sequential(path, _publish, 100, 1_500),
-    **{f"raw_pipelined_{name}": _measure_sized(size, count) for name, (size, count) in SIZES.items()},
-    "sdk_100B": lambda path, pid: _sdk(path, 600),
+#: What both servers do, and how often in a turn.
+_BOTH: dict[str, tuple[Drive, int]] = {
+    "raw_sequential_100B": _sized(_sequential, _publish, 100, 1_000),
+    "raw_sequential_100kB": _sized(_sequential, _publish, 100_000, 200),
+    "raw_sequential_100kB_json": _sized(_sequential, _publish_json, 100_000, 200),
+    **{f"raw_pipelined_{name}": _sized(_pipelined, _publish, *size) for name, size in SIZES.items()},
+    **{f"raw_pipelined_{name}_json": _sized(_pipelined, _publish_json, *SIZES[name]) for name in ("100B", "100kB")},
+    "sdk_sequential_100B": (lambda path: _sdk(path, 1, 500), 500),
+    "sdk_pipelined_100B": (lambda path: _sdk(path, WINDOW, 500), 500),
 }
 #: What the null server has no answer to.
 _REAL: dict[str, Callable[[Path], Figure]] = {
-    "get_configuration": lambda path: {"rate": _pipelined(path, _get, 0, 5_000)},
-    "delivery": lambda path: {name: _fan_out(path, 1, size, count // 4) for name, (size, count) in SIZES.items()},
+    "get_configuration": lambda path: _pipelined(path, _get, 0, 5_000),
+    "delivery": lambda path: {name: _fan_out(path, 1, size, count // 2) for name, (size, count) in SIZES.items()},
     "fan_out_100B": lambda path: {str(count): _fan_out(path, count, 100, 2_000 // count) for count in (1, 10, 100)},
     "fan_out_100kB": lambda path: {str(count): _fan_out(path, count, 100_000, 200 // count) for count in (1, 10, 100)},
 }
+
+
+def _take(drive: Drive, count: int, server: tuple[Path, int]) -> Turn:
+    path, pid = server
+    before = _cpu_s(pid)
+    turn = drive(path)
+    cpu_s = _cpu_s(pid) - before
+    return {**turn, "server_cpu_us": cpu_s / count * 1e6, "server_busy": cpu_s * turn["rate"] / count}
+
+
+def _interleaved(drive: Drive, count: int, servers: tuple[tuple[Path, int], ...]) -> list[Figure]:
+    """The figures of each server, taken in turns; who begins changes from turn to turn."""
+    turns: list[list[Turn]] = [[] for _ in servers]
+    for number in range(TURNS):
+        for index in sorted(range(len(servers)), reverse=bool(number % 2)):
+            turns[index].append(_take(drive, count, servers[index]))
+    return [_figure(each) for each in turns]
+
+
+def _figure(turns: list[Turn]) -> Figure:
+    """The median of each part; of single round trips, percentiles of all together."""
+    found: Figure = {
+        part: round(statistics.median(turn[part] for turn in turns), 2) for part in turns[0] if part != "trips_s"
+    }
+    if trips_s := sorted(trip_s for turn in turns for trip_s in turn.get("trips_s", ())):
+        found["p50_us"] = round(statistics.median(trips_s) * 1e6)
+        found["p99_us"] = round(trips_s[int(len(trips_s) * 0.99)] * 1e6)
+    return found
 
 
 def _nucleus() -> dict[str, float]:
@@ -351,40 +383,30 @@ def _nucleus() -> dict[str, float]:
     }
 
 
-def _best(rounds: list[Figure]) -> Figure:
-    """The best of each part: the least of what is a cost, the most of what is a rate."""
-    costs = ("_us", "_s", "_mb")
-    return {key: (min if key.endswith(costs) else max)(each[key] for each in rounds) for key in rounds[0]}
-
-
 def main() -> dict[str, Any]:
     """Return the figures of both servers, and the ratios that count."""
-    with _running("null") as (null_path, null_pid), _running("real") as (path, pid):
+    with _running("null") as null_server, _running("real") as real_server:
         null: dict[str, Figure] = {}
         real: dict[str, Figure] = {}
-        for name, both in _BOTH.items():
-            rounds = [(both(null_path, null_pid), both(path, pid)) for _ in range(ROUNDS)]
-            null[name], real[name] = (_best([each[side] for each in rounds]) for side in (0, 1))
+        for name, (drive, count) in _BOTH.items():
+            null[name], real[name] = _interleaved(drive, count, (null_server, real_server))
         for name, alone in _REAL.items():
-            real[name] = _best([alone(path) for _ in range(ROUNDS)])
+            real[name] = _figure([alone(real_server[0]) for _ in range(TURNS)])
+    ratio = {name: _ratio(real[name], figure) for name, figure in null.items()}
     return {
+        "load": os.getloadavg()[0],
         "server": real,
         "null": null,
-        "ratio": _ratios(real, null),
-        "nucleus": _best([_nucleus() for _ in range(ROUNDS // 2)]),
+        "ratio": ratio,
+        "nucleus": _figure([_nucleus() for _ in range(TURNS // 2)]),
     }
 
 
-def _ratios(real: dict[str, Figure], null: dict[str, Figure]) -> dict[str, float]:
-    found = {
-        f"{name}.{part}": round(real[name][part] / rate, 2)
-        for name, figure in null.items()
-        for part, rate in figure.items()
-        if not part.endswith("_us")
-    }
-    for name, side in (("server", real), ("null", null)):
-        spread = side["raw_sequential_100B"]
-        found[f"{name}.p99_over_p50"] = round(spread["p99_us"] / spread["p50_us"], 1)
+def _ratio(real: Figure, null: Figure) -> dict[str, float]:
+    found = {part: round(real[part] / null[part], 2) for part in null if part != "server_busy" and null[part]}
+    if "p99_us" in real:
+        found["p99_over_p50"] = round(real["p99_us"] / real["p50_us"], 1)
+        found["p99_over_p50_of_null"] = round(null["p99_us"] / null["p50_us"], 1)
     return found
 
 
