@@ -60,6 +60,27 @@ async def test_a_full_mailbox_drops_the_oldest_and_says_so() -> None:
     assert gaps == [1]
 
 
+async def test_large_messages_are_dropped_by_their_bytes() -> None:
+    """However few they are; the latest always stays, and what was read no longer counts."""
+    mailbox = Mailbox(limit_bytes=10_000)
+    for number in range(8):
+        mailbox.put(Message(topic="a", content=bytes([number]) * 4_000))
+    assert mailbox.dropped == 6
+    assert [await mailbox.get(), await mailbox.get()] == [
+        Message(topic="a", content=b"\6" * 4_000, after_gap=True),
+        Message(topic="a", content=b"\7" * 4_000),
+    ]
+    for text in ("x" * 4_000, "y" * 4_000, "z" * 50_000):
+        mailbox.put(Message(topic="a", content={"rows": [{"text": text}]}))
+    assert mailbox.dropped == 8
+    last = await mailbox.get()
+    assert last is not None
+    assert last.content == {"rows": [{"text": "z" * 50_000}]}
+    for _ in range(2):
+        mailbox.put(Message(topic="a", content=bytes(4_000)))
+    assert mailbox.dropped == 8
+
+
 async def test_a_gap_marks_the_next_message() -> None:
     source, gaps = Source(), []
     async with Subscription("a", source.open, on_gap=lambda: gaps.append(1)) as subscription:

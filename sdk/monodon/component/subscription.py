@@ -1,25 +1,30 @@
 """A subscription as its reader sees it: ``async for message in subscription``.
 
-Messages come from another thread into a bounded mailbox. A full one drops its oldest messages, counts them, and the
-next message says so (``after_gap``): whoever publishes is never held up by a reader.
+Messages come from another thread into a mailbox that is bounded in number and in bytes. A full one drops its oldest
+messages, counts them, and the next message says so (``after_gap``): whoever publishes is never held up by a reader.
 """
 
 import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypeAlias
 
 from monodon.component.messages import Message
+from monodon.core.json import Json
 from monodon.errors import MonodonError
 
 logger = logging.getLogger(__name__)
 
 #: Messages that wait for a reader before the oldest are dropped.
 MAILBOX_LIMIT = 1000
+#: About how much memory they may hold before the oldest are dropped; one alone may be larger.
+MAILBOX_BYTES = 16 * 1024 * 1024
+#: What a value takes besides its text, on average.
+_VALUE_BYTES = 64
 
 #: Ends what was opened.
 Closing: TypeAlias = Callable[[], Awaitable[None]]
@@ -28,10 +33,12 @@ Closing: TypeAlias = Callable[[], Awaitable[None]]
 class Mailbox:
     """Where messages of one subscription wait, in order. All but :meth:`get` may be called from any thread."""
 
-    def __init__(self, limit: int = MAILBOX_LIMIT) -> None:
+    def __init__(self, limit: int = MAILBOX_LIMIT, limit_bytes: int = MAILBOX_BYTES) -> None:
         self._loop = asyncio.get_running_loop()
-        self._items: deque[Message] = deque()
+        self._items: deque[tuple[Message, int]] = deque()
+        self._held_bytes = 0
         self._limit = limit
+        self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
         self._arrived = asyncio.Event()
         self._is_woken = False
@@ -41,18 +48,24 @@ class Mailbox:
         self.dropped = 0
 
     def put(self, message: Message) -> None:
-        """Add a message; when the mailbox is full the oldest is dropped."""
+        """Add a message; when the mailbox is full the oldest are dropped."""
+        size = size_bytes(message.content)
         with self._lock:
             if self._closed:
                 return
             if self._gap:
                 message, self._gap = replace(message, after_gap=True), False
-            self._items.append(message)
-            if len(self._items) > self._limit:
-                self._items.popleft()
-                self._items[0] = replace(self._items[0], after_gap=True)
-                self.dropped += 1
+            self._items.append((message, size))
+            self._held_bytes += size
+            while len(self._items) > 1 and (len(self._items) > self._limit or self._held_bytes > self._limit_bytes):
+                self._drop()
         self._wake()
+
+    def _drop(self) -> None:
+        self._held_bytes -= self._items.popleft()[1]
+        following, size = self._items[0]
+        self._items[0] = replace(following, after_gap=True), size
+        self.dropped += 1
 
     def gap(self) -> None:
         """Note that messages may be missing before the next one."""
@@ -70,6 +83,7 @@ class Mailbox:
         with self._lock:
             self._closed = True
             self._items.clear()
+            self._held_bytes = 0
         self._wake()
 
     def _wake(self) -> None:
@@ -88,7 +102,9 @@ class Mailbox:
         while True:
             with self._lock:
                 if self._items:
-                    return self._items.popleft()
+                    message, size = self._items.popleft()
+                    self._held_bytes -= size
+                    return message
                 if self._closed:
                     return None
                 if self._error is not None:
@@ -96,6 +112,22 @@ class Mailbox:
                 self._arrived.clear()
                 self._is_woken = False
             await self._arrived.wait()
+
+
+def size_bytes(content: Json) -> int:
+    """Return about how much memory JSON, or bytes, takes."""
+    total, values = 0, [content]
+    while values:
+        value = values.pop()
+        total += _VALUE_BYTES
+        if isinstance(value, str | bytes):
+            total += len(value)
+        elif isinstance(value, Mapping):
+            values.extend(value)
+            values.extend(value.values())
+        elif isinstance(value, list):
+            values.extend(value)
+    return total
 
 
 class Subscription(AsyncIterator[Message]):
