@@ -27,13 +27,9 @@ class Messages:
 
     published: list[tuple[str, bytes, dict[str, Any]]] = field(default_factory=list)
     kept: dict[str, tuple[Message, float]] = field(default_factory=dict)
-    settled: int = 0
 
     def publish(self, topic: str, payload: bytes, qos: int = 1, retain: bool = False, **properties: Any) -> None:
         self.published.append((topic, payload, {"qos": qos, "retain": retain, **properties}))
-
-    def settle(self) -> None:
-        self.settled += 1
 
     def retained(self) -> dict[str, tuple[Message, float]]:
         return self.kept
@@ -199,13 +195,12 @@ def test_named_shadows_are_listed_in_pages(world: World) -> None:
     assert found == ["s0", "s1", "s2", "s3", "s4"]
 
 
-def test_publishing_settles_before_it_is_answered(world: World) -> None:
+def test_publishing_checks_its_topic_and_passes_all_properties_on(world: World) -> None:
     request = {"topic": "a/b", "qos": 1, "payload": b"x", "retain": True, "userProperties": '[{"k": "v"}]'}
     world.data.publish(request, CONTEXT)
     topic, payload, options = world.broker.published[0]
     assert (topic, payload, options["qos"], options["retain"]) == ("a/b", b"x", 1, True)
     assert options["user_properties"] == (("k", "v"),)
-    assert world.broker.settled == 1
     for bad in ("a/+", "", "a/b/c/d/e/f/g/h/i"):
         with pytest.raises(ServiceError):
             world.data.publish({"topic": bad, "payload": b""}, CONTEXT)

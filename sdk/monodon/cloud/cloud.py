@@ -285,6 +285,7 @@ class Parts:
                 backends=[candidates, self.components],
             ),
             backends=self.backends,
+            transaction=self.broker.turn,
         )
         registry.on_membership_change(self._membership_changed)
         self._iot_data.watch(self._shadow_changed)
@@ -300,7 +301,8 @@ class Parts:
             while True:
                 await asyncio.sleep(_TICK_S)
                 try:
-                    self.jobs.tick(self._now())
+                    with self.broker.turn():
+                        self.jobs.tick(self._now())
                 except Exception:
                     log.exception("a tick of the jobs failed")
 

@@ -1,7 +1,8 @@
 """From an HTTP request to the backend that answers it, and back.
 
 A signed request goes to the service in its signature's scope; an unsigned one is a presigned S3 URL, or a device with
-its certificate. Each answer of a backend is durable before it is sent: synchronous methods run inside one transaction.
+its certificate. Each answer of a backend is durable before it is sent: synchronous methods run
+inside one transaction, with what they publish.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import logging
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -80,6 +82,7 @@ class Gateway:
             that has the method answers. A method gets the input and a ``RequestContext`` and returns the output.
         device_api: answers unsigned requests of devices.
         now: seconds since 1970.
+        transaction: what a synchronous method runs in; None: a transaction of ``store``.
     """
 
     def __init__(
@@ -91,8 +94,9 @@ class Gateway:
         backends: Mapping[str, Sequence[object]],
         device_api: DeviceApi,
         now: Callable[[], float],
+        transaction: Callable[[], AbstractContextManager[None]] | None = None,
     ) -> None:
-        self._store = store
+        self._transaction = transaction or store.transaction
         self._region = region
         self._account = account
         self._backends = backends
@@ -166,7 +170,7 @@ class Gateway:
         if inspect.iscoroutinefunction(method):
             output = await method(value, call.context)
         else:
-            with self._store.transaction():
+            with self._transaction():
                 output = method(value, call.context)
         if isinstance(output, WireResponse):
             return output

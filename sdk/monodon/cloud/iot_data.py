@@ -4,6 +4,7 @@ A shadow's record stays after a delete, without its document, so that its versio
 """
 
 import base64
+import functools
 import json
 import logging
 import re
@@ -52,9 +53,7 @@ class Messages(Protocol):
         response_topic: str | None = None,
         correlation_data: bytes | None = None,
         payload_format: int = 0,
-        is_durable: bool = False,
     ) -> None: ...
-    def settle(self) -> None: ...
     def retained(self) -> Mapping[str, tuple[Message, float]]: ...
     def disconnect(self, client_id: str) -> bool: ...
 
@@ -252,7 +251,8 @@ class IotData:
         if len(payload) > MAX_IOT_PAYLOAD_BYTES:
             raise ServiceError("InvalidRequestException", f"The payload exceeds {MAX_IOT_PAYLOAD_BYTES} bytes")
         expiry, correlation = request.get("messageExpiry"), request.get("correlationData")
-        self._broker.publish(
+        send = functools.partial(
+            self._broker.publish,
             topic,
             payload,
             int(request.get("qos") or 0),
@@ -263,9 +263,8 @@ class IotData:
             response_topic=request.get("responseTopic"),
             correlation_data=None if correlation is None else _decode(correlation),
             payload_format=1 if request.get("payloadFormatIndicator") == "UTF8_DATA" else 0,
-            is_durable=True,
         )
-        self._store.after_commit(self._broker.settle)
+        self._store.after_commit(send)
         return {}
 
     def get_retained_message(self, request: Mapping[str, Json], context: RequestContext) -> dict[str, Json]:

@@ -9,15 +9,16 @@ Source: MQTT 5.0; AWS IoT Core developer guide, "MQTT" (limits, policy actions, 
 import logging
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeAlias
+from dataclasses import replace
+from typing import TypeAlias
 
 from monodon.cloud.broker import identity as actions
+from monodon.cloud.broker.delivery import Authorise, Client, Delivery, Link
 from monodon.cloud.broker.identity import Identity
 from monodon.cloud.broker.memory import Memory
-from monodon.cloud.broker.retained import Retained
-from monodon.cloud.broker.session import Grant, Incoming, Limits, Outgoing, Session
-from monodon.core.topics import Matching, Subscriptions, iot_limit_problem, iot_matches, split_shared
+from monodon.cloud.broker.session import Grant, Incoming, Limits, Session
+from monodon.cloud.broker.wills import Wills
+from monodon.core.topics import iot_limit_problem, iot_matches, split_shared
 from monodon.mqtt import (
     ConnAck,
     Connect,
@@ -38,34 +39,13 @@ from monodon.mqtt import (
     Will,
 )
 
+__all__ = ["Authorise", "Client", "Exchange", "Handler", "Link"]
+
 logger = logging.getLogger(__name__)
 
-Authorise: TypeAlias = Callable[[Identity, str, str], bool]
 Handler: TypeAlias = Callable[[Identity, str, bytes], None]
 
 _RESERVED = "$aws/"
-
-
-class Link(Protocol):
-    """The way to one client. What is sent leaves, in order, once the transaction is on disk; then ``close`` closes."""
-
-    @property
-    def is_congested(self) -> bool: ...
-    def send(self, packet: Packet) -> bool: ...
-    def close(self) -> None: ...
-
-
-@dataclass(slots=True, eq=False)
-class Client:
-    """A connection after its CONNECT."""
-
-    link: Link = field(repr=False)
-    identity: Identity
-    session: Session = field(repr=False)
-    incoming: Incoming = field(repr=False)
-    will: Will | None = None
-    wants_reasons: bool = True
-    is_attached: bool = True
 
 
 class Exchange:
@@ -75,19 +55,14 @@ class Exchange:
         self.limits = limits
         self._memory = memory
         self._authorise = authorise
-        self._clients: dict[str, Client] = {}
         self._handlers: list[tuple[str, Handler]] = []
-        self._wills: dict[str, tuple[float, Will, Identity]] = {}
-        self._unsaved: dict[Outgoing, Session] = {}
-        self._index: Subscriptions[Grant] = Subscriptions(Matching.IOT)
         with memory.transaction():
             self._sessions = memory.sessions(limit=limits.queued_messages)
-            self.retained = Retained(memory)
+            self._wills = Wills(memory, now)
+            self.delivery = Delivery(memory, authorise, self._sessions.values())
         for session in self._sessions.values():
             if session.ends_at is None:  # it was connected when the broker was killed
                 session.ends_at = now + session.expiry_s
-            for topic_filter, grant in session.grants.items():
-                self._index.add(topic_filter, grant)
 
     def reserve(self, topic_filter: str, handler: Handler) -> None:
         """Let ``handler`` answer what clients publish on ``$aws/`` topics under the filter; the first one wins."""
@@ -95,7 +70,7 @@ class Exchange:
 
     def client(self, client_id: str) -> Client | None:
         """The connection of a client id, if it has one."""
-        return self._clients.get(client_id)
+        return self.delivery.clients.get(client_id)
 
     # Connecting
 
@@ -104,7 +79,7 @@ class Exchange:
         limits = self.limits
         assigned = None if packet.client_id else f"auto-{uuid.uuid4()}"
         client_id = packet.client_id or str(assigned)
-        identity = None if identity is None else replace(identity, client_id=client_id)
+        identity = None if identity is None else identity.of_client(client_id)
         reason = self._connect_refusal(packet, client_id, identity)
         if reason is not None or identity is None:
             reason = reason or Reason.NOT_AUTHORIZED
@@ -112,7 +87,7 @@ class Exchange:
             link.send(ConnAck(reason=reason))
             link.close()
             return None
-        before = self._clients.get(client_id)
+        before = self.delivery.clients.get(client_id)
         if before is not None:
             logger.info("MQTT client %s connected again; the connection before it ends", client_id)
             before.link.send(Disconnect(reason=Reason.SESSION_TAKEN_OVER))
@@ -120,7 +95,7 @@ class Exchange:
             before.link.close()
         session, is_present = self._take_session(client_id, identity, packet, now)
         client = Client(link, identity, session, Incoming(limits), packet.will, packet.request_problem_information)
-        self._clients[client_id] = client
+        self.delivery.clients[client_id] = client
         keep_alive_s = self.keep_alive_s(packet)
         acknowledgement = ConnAck(
             session_present=is_present,
@@ -135,9 +110,7 @@ class Exchange:
         )
         link.send(acknowledgement)
         logger.info("MQTT client %s connected (session %s)", client_id, "resumed" if is_present else "new")
-        for packet_id, outgoing in session.resume(packet.receive_maximum):
-            self._transmit(client, packet_id, outgoing, now, duplicate=True)
-        self.pump(client, now)
+        self.delivery.resume(client, packet.receive_maximum, now)
         return client
 
     def keep_alive_s(self, packet: Connect) -> int:
@@ -156,12 +129,12 @@ class Exchange:
         return None
 
     def _take_session(self, client_id: str, identity: Identity, packet: Connect, now: float) -> tuple[Session, bool]:
-        will = self._wills.pop(client_id, None)
+        will = self._wills.take(client_id)
         session = self._sessions.get(client_id)
         if session is not None and (packet.clean_start or _has_ended(session, now)):
             self._end(session)
             if will is not None:
-                self._publish_will(will[1], will[2], now)
+                self._publish_will(will.will, will.identity, now)
             session = None
         is_present = session is not None
         if session is None:
@@ -174,6 +147,8 @@ class Exchange:
             self._memory.save(session)
         elif was_persistent:
             self._memory.forget(session)
+        if packet.will is not None:
+            self._wills.connected(client_id, packet.will, identity)
         return session, is_present
 
     def detach(self, client: Client, now: float, *, with_will: bool = True) -> None:
@@ -182,36 +157,32 @@ class Exchange:
             return
         client.is_attached = False
         session = client.session
-        if self._clients.get(session.client_id) is client:
-            del self._clients[session.client_id]
-        if client.will is not None and with_will:
-            delay_s = min(client.will.delay_s, session.expiry_s)
+        if self.delivery.clients.get(session.client_id) is client:
+            del self.delivery.clients[session.client_id]
+        if client.will is not None:
+            delay_s = min(client.will.delay_s, session.expiry_s) if with_will else 0
             if delay_s:
-                self._wills[session.client_id] = (now + delay_s, client.will, client.identity)
+                self._wills.delay(session.client_id, client.will, client.identity, now + delay_s)
             else:
+                self._wills.drop(session.client_id)
+            if with_will and not delay_s:
                 self._publish_will(client.will, client.identity, now)
         client.will = None
         if session.is_persistent:
             session.ends_at = now + session.expiry_s
             self._memory.save(session)
-            for outgoing in session.pending():
-                self._unsaved.pop(outgoing, None)
-                self._memory.add(session, outgoing)
+            self.delivery.keep(session)
         else:
             self._end(session)
 
     def _end(self, session: Session) -> None:
-        for topic_filter, grant in session.grants.items():
-            self._index.remove(topic_filter, grant)
-        for outgoing in session.pending():
-            self._unsaved.pop(outgoing, None)
-        self._memory.forget(session)
+        self.delivery.forget(session)
         if self._sessions.get(session.client_id) is session:
             del self._sessions[session.client_id]
 
     def _publish_will(self, will: Will, identity: Identity, now: float) -> None:
         if self._authorise(identity, actions.PUBLISH, will.message.topic):
-            self.publish(will.message, now)
+            self.delivery.publish(will.message, now)
         else:
             logger.warning("the will of %s is not allowed on %s", identity.client_id, will.message.topic)
 
@@ -226,7 +197,7 @@ class Exchange:
         if isinstance(packet, Publish):
             self._publish_of(client, packet, now)
         elif isinstance(packet, PubAck):
-            self._acknowledged(client, packet, now)
+            self.delivery.acknowledged(client, packet.packet_id, now)
         elif isinstance(packet, PingReq):
             client.link.send(PingResp())
         elif isinstance(packet, Subscribe):
@@ -263,6 +234,9 @@ class Exchange:
         problem = iot_limit_problem(message.topic)
         if problem is not None:
             return Reason.TOPIC_NAME_INVALID, problem
+        if len(message.payload) > self.limits.payload_bytes:  # were it a DISCONNECT, the client would send it again
+            text = f"a payload of {len(message.payload)} bytes, limit {self.limits.payload_bytes}"
+            return Reason.QUOTA_EXCEEDED, text
         for action in (actions.PUBLISH, actions.RETAIN_PUBLISH)[: 1 + message.retain]:
             if not self._authorise(client.identity, action, message.topic):
                 return Reason.NOT_AUTHORIZED, f"no policy allows {action} on this topic"
@@ -270,29 +244,17 @@ class Exchange:
             for topic_filter, handler in self._handlers:
                 if iot_matches(topic_filter, message.topic):
                     return self._answer(client, handler, message)
-        is_wanted = self.publish(message, now, origin=client.session)
+        is_wanted = self.delivery.publish(message, now, origin=client.session)
         return (Reason.SUCCESS if is_wanted else Reason.NO_MATCHING_SUBSCRIBERS), None
 
     def _answer(self, client: Client, handler: Handler, message: Message) -> tuple[Reason, str | None]:
         try:
-            with self._memory.transaction():
+            with self._memory.transaction(settles=True):
                 handler(client.identity, message.topic, message.payload)
         except Exception:
             logger.exception("the cloud failed to answer %s on %s", client.identity.client_id, message.topic)
             return Reason.UNSPECIFIED_ERROR, "the cloud failed to answer"
         return Reason.SUCCESS, None
-
-    def _acknowledged(self, client: Client, packet: PubAck, now: float) -> None:
-        outgoing = client.session.acknowledge(packet.packet_id)
-        if outgoing is None:
-            logger.debug("%s acknowledged unknown packet %d", client.identity.client_id, packet.packet_id)
-            return
-        self._done(outgoing)
-        self.pump(client, now)
-
-    def _done(self, outgoing: Outgoing) -> None:
-        self._unsaved.pop(outgoing, None)
-        self._memory.drop(outgoing)
 
     # Subscriptions
 
@@ -302,13 +264,8 @@ class Exchange:
             reason = self._subscribe_refusal(client, wanted, position)
             if reason is None:
                 wanted = replace(wanted, qos=min(wanted.qos, 1))
-                before = session.grants.get(wanted.topic_filter)
-                if before is not None:
-                    self._index.remove(wanted.topic_filter, before)
                 grant = Grant(session, wanted, packet.subscription_id)
-                session.grants[wanted.topic_filter] = grant
-                self._index.add(wanted.topic_filter, grant)
-                granted.append((grant, before is None))
+                granted.append((grant, self.delivery.add(grant)))
                 reason = Reason.GRANTED_QOS_1 if wanted.qos else Reason.SUCCESS
             else:
                 logger.warning("subscribe of %s to %s refused: %s", session.client_id, wanted.topic_filter, reason.name)
@@ -317,7 +274,7 @@ class Exchange:
             self._memory.save(session)
         client.link.send(SubAck(packet_id=packet.packet_id, reasons=tuple(reasons)))
         for grant, is_new in granted:
-            self._send_retained(grant, is_new, now)
+            self.delivery.send_retained(grant, is_new, now)
 
     def _subscribe_refusal(self, client: Client, wanted: Subscription, position: int) -> Reason | None:
         limits, grants = self.limits, client.session.grants
@@ -333,124 +290,29 @@ class Exchange:
             return Reason.NOT_AUTHORIZED
         return None
 
-    def _send_retained(self, grant: Grant, is_new: bool, now: float) -> None:
-        wanted = grant.subscription
-        if wanted.retain_handling == 2 or (wanted.retain_handling == 1 and not is_new):
-            return
-        for message in self.retained.matching(wanted.topic_filter, now):
-            self._deliver(grant.session, message, (grant,), now, is_retained=True)
-
     def _unsubscribe(self, client: Client, packet: Unsubscribe) -> None:
         session, reasons = client.session, []
         for topic_filter in packet.topic_filters:
-            grant = session.grants.pop(topic_filter, None)
-            if grant is not None:
-                self._index.remove(topic_filter, grant)
-            reasons.append(Reason.NO_SUBSCRIPTION_EXISTED if grant is None else Reason.SUCCESS)
+            was_there = self.delivery.remove(session, topic_filter)
+            reasons.append(Reason.SUCCESS if was_there else Reason.NO_SUBSCRIPTION_EXISTED)
         if session.is_persistent:
             self._memory.save(session)
         client.link.send(UnsubAck(packet_id=packet.packet_id, reasons=tuple(reasons)))
-
-    # Delivery
-
-    def publish(self, message: Message, now: float, *, origin: Session | None = None, is_durable: bool = True) -> bool:
-        """Hand a message to everyone who subscribed, and keep it if it is to be retained; False: nobody did.
-
-        ``is_durable`` False: for clients that are connected it is not written to the disk at once (see ``tick``).
-        """
-        if message.retain:
-            self.retained.put(message, now)
-        receivers: dict[Session, list[Grant]] = {}
-        for grant in self._index.matching(message.topic):
-            if not (grant.subscription.no_local and grant.session is origin):
-                receivers.setdefault(grant.session, []).append(grant)
-        for session, grants in receivers.items():
-            self._deliver(session, message, grants, now, is_durable=is_durable)
-        return bool(receivers)
-
-    def _deliver(
-        self,
-        session: Session,
-        message: Message,
-        grants: list[Grant] | tuple[Grant],
-        now: float,
-        *,
-        is_retained: bool = False,
-        is_durable: bool = False,
-    ) -> None:
-        if not self._authorise(session.identity, actions.RECEIVE, message.topic):
-            return
-        qos = min(message.qos, max(grant.subscription.qos for grant in grants))
-        retain = is_retained or (message.retain and any(grant.subscription.retain_as_published for grant in grants))
-        if qos != message.qos or retain != message.retain:
-            message = replace(message, qos=qos, retain=retain)
-        ids = tuple(grant.identifier for grant in grants if grant.identifier is not None)
-        client = self._clients.get(session.client_id)
-        if qos == 0:
-            if client is not None and not client.link.is_congested:
-                client.link.send(Publish(message=message, subscription_ids=ids))
-            return
-        expires_at = None if message.expiry_s is None else now + message.expiry_s
-        outgoing = Outgoing(message, ids, expires_at, None, now)
-        if not session.offer(outgoing):
-            if session.dropped == 1:
-                logger.warning("the queue of %s is full; newer messages are dropped", session.client_id)
-            return
-        if client is None or (is_durable and session.is_persistent):
-            self._memory.add(session, outgoing)
-        elif session.is_persistent:
-            self._unsaved[outgoing] = session
-        if client is not None:
-            self.pump(client, now)
-
-    def pump(self, client: Client, now: float) -> None:
-        """Send what waits for this client, as far as its window and its connection allow."""
-        session = client.session
-        while client.is_attached and not client.link.is_congested:
-            item = session.next(now)
-            if item is None:
-                return
-            packet_id, outgoing = item
-            if packet_id is None:
-                self._done(outgoing)
-            else:
-                self._transmit(client, packet_id, outgoing, now)
-
-    def _transmit(
-        self, client: Client, packet_id: int, outgoing: Outgoing, now: float, *, duplicate: bool = False
-    ) -> None:
-        if not client.link.send(outgoing.packet(packet_id, now, duplicate=duplicate)):
-            # [MQTT-3.1.2-25]: too large for this client; behave as if it had been delivered
-            client.session.acknowledge(packet_id)
-            self._done(outgoing)
 
     # Time
 
     def undone(self) -> None:
         """A transaction was not written: what is believed to be on the disk is looked up, and written again in time."""
-        for session in self._sessions.values():
-            if session.is_persistent:
-                self._unsaved.update((each, session) for each in session.pending() if not self._memory.recheck(each))
+        self.delivery.undone(self._sessions.values())
 
-    def tick(self, now: float, *, save_older_than_s: float = 1.0) -> None:
-        """Publish wills that are due, end sessions whose time is up, write what a client is slow to acknowledge.
-
-        What the cloud itself tells a connected client is on its way already, and can be asked for again: it is not
-        worth a write each time. What a client was acknowledged for is on the disk before that.
-        """
-        for client_id, (due, will, identity) in list(self._wills.items()):
-            if due <= now:
-                del self._wills[client_id]
-                self._publish_will(will, identity, now)
-        self.retained.expire(now)
+    def tick(self, now: float) -> None:
+        """Publish wills that are due, end sessions whose time is up, forget retained messages that have expired."""
+        for testament in self._wills.due(now):
+            self._publish_will(testament.will, testament.identity, now)
+        self.delivery.tick(now)
         for session in [each for each in self._sessions.values() if _has_ended(each, now)]:
             logger.info("the session of MQTT client %s expired", session.client_id)
             self._end(session)
-        for outgoing, session in list(self._unsaved.items()):
-            if outgoing.offered_at > now - save_older_than_s:
-                break
-            del self._unsaved[outgoing]
-            self._memory.add(session, outgoing)
 
 
 def _has_ended(session: Session, now: float) -> bool:

@@ -23,7 +23,7 @@ class Store(Protocol):
     """The part of ``store.Store`` that is used here."""
 
     def table(self, name: str) -> Table: ...
-    def transaction(self) -> AbstractContextManager[None]: ...
+    def transaction(self, *, settles: bool = False) -> AbstractContextManager[None]: ...
 
 
 class Memory:
@@ -34,6 +34,7 @@ class Memory:
         self._sessions = store.table("broker.sessions")
         self._messages = store.table("broker.messages")
         self._retained = store.table("broker.retained")
+        self._wills = store.table("broker.wills")
         self._sequence = 0
 
     def sessions(self, *, limit: int) -> dict[str, Session]:
@@ -43,7 +44,7 @@ class Memory:
             self._sequence = int(key, 16)
             session = found.get(record["client"])
             outgoing = Outgoing(
-                message=_read_message(record["message"]),
+                message=read_message(record["message"]),
                 subscription_ids=tuple(record["ids"]),
                 expires_at=record["expires_at"],
                 key=key,
@@ -54,7 +55,18 @@ class Memory:
 
     def retained(self) -> dict[str, tuple[Message, float]]:
         """Every retained message by topic, and when it came."""
-        return {topic: (_read_message(record["message"]), record["at"]) for topic, record in self._retained.items()}
+        return {topic: (read_message(record["message"]), record["at"]) for topic, record in self._retained.items()}
+
+    def wills(self) -> list[tuple[str, dict[str, Json]]]:
+        """The record of every will, by client id."""
+        return list(self._wills.items())
+
+    def keep_will(self, client_id: str, record: dict[str, Json] | None) -> None:
+        """Keep the will of a client; None: it has none any more."""
+        if record is None:
+            self._wills.delete(client_id)
+        else:
+            self._wills.put(client_id, record)
 
     def save(self, session: Session) -> None:
         """Keep a session's subscriptions and end."""
@@ -76,7 +88,7 @@ class Memory:
             "client": session.client_id,
             "ids": list(outgoing.subscription_ids),
             "expires_at": outgoing.expires_at,
-            "message": _write_message(outgoing.message),
+            "message": write_message(outgoing.message),
         }
         self._messages.put(outgoing.key, record)
 
@@ -95,12 +107,13 @@ class Memory:
     def retain(self, message: Message, at: float) -> None:
         """Keep the last retained message of a topic; an empty one clears it."""
         if message.payload:
-            self._retained.put(message.topic, {"message": _write_message(message), "at": at})
+            self._retained.put(message.topic, {"message": write_message(message), "at": at})
         else:
             self._retained.delete(message.topic)
 
 
-def _write_message(message: Message) -> dict[str, Json]:
+def write_message(message: Message) -> dict[str, Json]:
+    """What is kept of a message; ``read_message`` reads it."""
     record: dict[str, Json] = {
         "topic": message.topic,
         "payload": base64.b64encode(message.payload).decode(),
@@ -117,7 +130,8 @@ def _write_message(message: Message) -> dict[str, Json]:
     return record
 
 
-def _read_message(record: Mapping[str, Json]) -> Message:
+def read_message(record: Mapping[str, Json]) -> Message:
+    """The message that ``write_message`` wrote."""
     correlation = record.get("correlation_data")
     return Message(
         topic=record["topic"],

@@ -2,7 +2,8 @@
 
 Work is done in turns. Whatever arrived since the last one (bytes of any client, messages of the cloud itself) is
 handled in its order inside one transaction of the store; what it gives to send leaves after the commit. So an
-acknowledgement never overtakes the disk, and a busy broker pays for one ``fsync`` where many clients wait for it.
+acknowledgement never overtakes the disk, and a busy broker pays for one ``fsync`` where many clients wait for it. What
+the cloud's other parts do inside ``turn`` is on the disk together with what they publish because of it.
 """
 
 import asyncio
@@ -11,8 +12,8 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final
 
 from monodon.cloud.broker.connection import Connection, SmallTls
@@ -20,6 +21,7 @@ from monodon.cloud.broker.exchange import Authorise, Client, Exchange, Handler
 from monodon.cloud.broker.identity import Identity
 from monodon.cloud.broker.memory import Memory, Store
 from monodon.cloud.broker.session import Limits
+from monodon.deadlines import timeout
 from monodon.errors import NetworkError
 from monodon.mqtt import ConnAck, Connect, Disconnect, Message, Packet, ProtocolError, Reason
 
@@ -72,7 +74,7 @@ class Broker:
     def publish(
         self,
         topic: str,
-        payload: bytes,
+        payload: bytes | Callable[[], bytes],
         qos: int = 1,
         retain: bool = False,
         *,
@@ -82,30 +84,34 @@ class Broker:
         response_topic: str | None = None,
         correlation_data: bytes | None = None,
         payload_format: int = 0,
-        is_durable: bool = False,
     ) -> None:
-        """Publish as the cloud itself, in the next turn: after a transaction that is open now is on disk.
+        """Publish as the cloud itself: in this turn, or in the next one if none is running.
 
-        Clients that are away find it when they are back, also after a crash. ``is_durable``: so do those who are
-        connected and have not acknowledged it when the cloud is killed.
+        Persistent sessions, connected or away, have it on disk by the end of the turn. A ``payload`` that is a function
+        is asked only if somebody has subscribed.
         """
-        message = Message(
-            topic=topic,
-            payload=payload,
-            qos=min(qos, 1),
-            retain=retain,
-            payload_format=payload_format,
-            expiry_s=message_expiry_s,
-            content_type=content_type,
-            response_topic=response_topic,
-            correlation_data=correlation_data,
-            user_properties=user_properties,
-        )
 
         def publish(now: float) -> None:
-            self._exchange.publish(message, now, is_durable=is_durable)
+            if callable(payload) and not self._exchange.delivery.is_wanted(topic):
+                return
+            message = Message(
+                topic=topic,
+                payload=payload() if callable(payload) else payload,
+                qos=min(qos, 1),
+                retain=retain,
+                payload_format=payload_format,
+                expiry_s=message_expiry_s,
+                content_type=content_type,
+                response_topic=response_topic,
+                correlation_data=correlation_data,
+                user_properties=user_properties,
+            )
+            self._exchange.delivery.publish(message, now)
 
-        self.enqueue(publish)
+        if self._in_turn:
+            publish(self._now())
+        else:
+            self.enqueue(publish)
 
     def reserve(self, prefix_filter: str, handler: Handler) -> None:
         """Let ``handler(identity, topic, payload)`` answer what clients publish on these ``$aws/`` topics.
@@ -117,7 +123,7 @@ class Broker:
 
     def retained(self) -> dict[str, tuple[Message, float]]:
         """Retained messages by topic, and when each was published (seconds since the epoch)."""
-        return self._exchange.retained.all(self._now())
+        return self._exchange.delivery.retained.all(self._now())
 
     def is_connected(self, client_id: str) -> bool:
         """Whether a client with this id is connected now."""
@@ -137,11 +143,6 @@ class Broker:
         for client in clients:
             self.disconnect(client.identity.client_id, reason)
 
-    def settle(self) -> None:
-        """Do now what waits for the next turn, unless one is running: what was published is on disk afterwards."""
-        while self._inbox and not self._in_turn:
-            self._turn()
-
     # Turns
 
     def enqueue(self, work: Callable[[float], None]) -> None:
@@ -159,19 +160,48 @@ class Broker:
         self._turn()
         self._schedule()
 
-    def _turn(self) -> None:
-        now, self._in_turn = self._now(), True
-        try:
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """A turn for the cloud's own work, or a part of the one that is running. Never await inside.
+
+        What the work wrote, and what it published after that, is in one transaction: on disk at its end, or, after an
+        exception, not at all. Only then do messages leave.
+        """
+        if self._in_turn:
             with self._store.transaction():
+                yield
+            return
+        is_done = False
+        try:
+            with self._settling(), self._store.transaction(), self._store.transaction(settles=True):
+                yield
+                is_done = True
+        except BaseException:
+            if is_done:
+                self._exchange.undone()
+            raise
+
+    def _turn(self) -> None:
+        now = self._now()
+        try:
+            with self._settling(), self._store.transaction():
                 for _ in range(min(len(self._inbox), _TURN_ITEMS)):
                     self._work(self._inbox.popleft(), now)
         except Exception:
-            # nothing of this turn is on the disk: none of its acknowledgements may leave
             logger.exception("the broker could not write its state; the clients it concerns are disconnected")
+            self._exchange.undone()
+
+    @contextmanager
+    def _settling(self) -> Iterator[None]:
+        """Let go, after the transaction inside, what was sent in the turn; nothing of it if that was undone."""
+        self._in_turn = True
+        try:
+            yield
+        except BaseException:
+            # nothing of this turn is on the disk: none of its acknowledgements may leave
             for connection in self._touched:
                 connection.abort()
-            self._exchange.undone()
-            return
+            raise
         finally:
             self._in_turn = False
             touched, self._touched = self._touched, {}
@@ -232,7 +262,7 @@ class Broker:
         """A slow client has taken what was sent to it."""
         client = self._clients.get(connection)
         if client is not None:
-            self.enqueue(lambda now: self._exchange.pump(client, now))
+            self.enqueue(lambda now: self._exchange.delivery.pump(client, now))
 
     def lost(self, connection: Connection) -> None:
         """A connection is gone, whoever ended it."""
@@ -307,6 +337,11 @@ class Broker:
                 self._end(client, now, Reason.KEEP_ALIVE_TIMEOUT, "keep-alive")
         self._exchange.tick(now)
 
+    def _finish(self) -> None:
+        """Do now what waits for the next turn."""
+        while self._inbox:
+            self._turn()
+
     async def _stop(self) -> None:
         """Say good-bye, write everything down, and leave no socket open."""
 
@@ -317,19 +352,19 @@ class Broker:
                 client.link.close()
 
         self.enqueue(leave)
-        self.settle()
+        self._finish()
         assert self._all_gone is not None
         for connection in list(self._connections):
             connection.close()
             connection.flush()
         if self._connections:
             with suppress(TimeoutError):
-                async with asyncio.timeout(STOP_WITHIN_S):
+                async with timeout(STOP_WITHIN_S):
                     await self._all_gone.wait()
         for connection in list(self._connections):
             connection.abort()
         await asyncio.sleep(0)
-        self.settle()
+        self._finish()
 
 
 def _connack_reason(reason: Reason) -> Reason:

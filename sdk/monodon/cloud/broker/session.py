@@ -41,7 +41,6 @@ class Outgoing:
     subscription_ids: tuple[int, ...] = ()
     expires_at: float | None = None
     key: str | None = None
-    offered_at: float = 0.0
 
     def packet(self, packet_id: int, now: float, *, duplicate: bool = False) -> Publish:
         """The PUBLISH to send now, its expiry what is left of it."""
@@ -185,14 +184,15 @@ class Incoming:
         """Return the message with its topic in full, checked against the limits.
 
         Raises:
-            ProtocolError: QoS 2, too many at once, too large, an unknown or too high topic alias, a subscription id.
+            ProtocolError: QoS 2, too many at once, too large with QoS 0 (what has a QoS is refused by its
+                acknowledgement), an unknown or too high topic alias, a subscription id.
         """
         message, limits = packet.message, self._limits
         if message.qos > 1:
             raise ProtocolError("QoS 2 is not offered", Reason.QOS_NOT_SUPPORTED)
         if packet.subscription_ids:
             raise ProtocolError("a client's PUBLISH with a subscription identifier", Reason.PROTOCOL_ERROR)
-        if len(message.payload) > limits.payload_bytes:
+        if len(message.payload) > limits.payload_bytes and not message.qos:
             text = f"a payload of {len(message.payload)} bytes, limit {limits.payload_bytes}"
             raise ProtocolError(text, Reason.PACKET_TOO_LARGE)
         if message.qos:

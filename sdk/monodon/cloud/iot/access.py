@@ -10,7 +10,8 @@ from monodon.cloud.store import Table
 from monodon.core.iot_policy import Policy, allowed, read_policy
 from monodon.core.json import Json
 
-_DECISIONS = 20_000
+_DECISIONS = 200_000
+_IDENTITIES = 1000
 
 #: The kind of resource in an ARN, by action. Source: AWS IoT Core developer guide, "AWS IoT Core action resources".
 _RESOURCES = {
@@ -35,6 +36,7 @@ class Access:
         self.targets: Table = store.table("iot.targets")
         self._decisions: dict[tuple[Identity, str, str], bool] = {}
         self._loaded: dict[str, tuple[Policy, ...]] = {}
+        self._identities: dict[str, Identity] = {}
         registry.on_membership_change(lambda thing: self.forget_decisions())
 
     def authenticate(self, certificate_der: bytes) -> Identity | None:
@@ -43,11 +45,18 @@ class Access:
 
     def identity(self, certificate_id: str) -> Identity | None:
         """Return whose an active certificate is; None if it is unknown or not active."""
+        known = self._identities.get(certificate_id)
+        if known is not None:
+            return known
         record = self.certificates.get(certificate_id)
         if record is None or record["status"] != "ACTIVE":
             return None
         things = self._registry.things_of_principal(certificate_id)
-        return Identity(certificate_id=certificate_id, thing_names=tuple(things))
+        if len(self._identities) >= _IDENTITIES:
+            self._identities.clear()
+        identity = Identity(certificate_id=certificate_id, thing_names=tuple(things))
+        self._identities[certificate_id] = identity
+        return identity
 
     def authorise(self, identity: Identity, action: str, resource: str) -> bool:
         """Whether the policies of a certificate allow an action on a client id, topic or topic filter."""
@@ -91,6 +100,7 @@ class Access:
         """Something changed that a decision may hang on."""
         self._decisions.clear()
         self._loaded.clear()
+        self._identities.clear()
 
     def certificate(self, certificate_id: str) -> dict[str, Json]:
         """Return a certificate's record.
@@ -138,16 +148,11 @@ class Access:
 
 
 def _variables(identity: Identity) -> dict[str, str]:
-    """What policies may say of a connection; the thing is the attached one that the client id names.
-
-    Further connections of a nucleus call themselves ``<thing>#2``, ``<thing>#3`` (cloud.md 8).
-    """
+    """What policies may say of a connection."""
     variables = {"iot:ClientId": identity.client_id, "iot:Connection.Thing.IsAttached": "false"}
-    names = identity.thing_names
-    own = identity.client_id.partition("#")[0]
-    thing = own if own in names else names[0] if len(names) == 1 else None
-    if thing is not None:
-        variables["iot:Connection.Thing.ThingName"] = thing
+    thing = identity.of_client(identity.client_id).thing_names
+    if thing:
+        variables["iot:Connection.Thing.ThingName"] = thing[0]
         variables["iot:Connection.Thing.IsAttached"] = "true"
     return variables
 
