@@ -1,7 +1,9 @@
 """The life of components: a hundred with dependencies to RUNNING, back from a crash, and a deployment of what is there.
 
-Baselines in the same run: the same hundred scripts started by a loop over ``subprocess.Popen`` with three pipes each,
-as a supervisor needs them; a process that is killed, waited for and started anew by hand; and one fsync of this disk.
+Baselines in the same run: the same hundred scripts started by a loop over ``subprocess.Popen``, each by the same shell
+with the same environment, in a working folder of its own that is made for it, with the three pipes that a supervisor
+needs; the same loop with nothing but the pipes; a process that is killed, waited for and started anew by hand; and one
+fsync of this disk. A script counts as running once its program has been executed, which both wait for.
 """
 
 import asyncio
@@ -28,26 +30,37 @@ from monodon.core.semver import Version
 from monodon.nucleus.logs import Logs
 from monodon.nucleus.supervisor import Supervisor
 
-COMPONENTS, LAYERS, ROUNDS = 100, 10, 5
+COMPONENTS, LAYERS, ROUNDS = 100, 10, 9
 CRASHES = 100
 DEPLOYMENTS = 20
 SCRIPT = "exec sleep 1000"
 VERSION = Version.parse("1.0.0")
 
 
-def plain_loop() -> float:
-    """Return the seconds to start the scripts one after another, without a nucleus."""
+def plain_loop(root: Path | None = None) -> float:
+    """Return the seconds to start the scripts one after another, without a nucleus.
+
+    Args:
+        root: where each gets its working folder; without it they share this process's folder and environment.
+    """
     started = time.perf_counter()
-    processes = [
-        subprocess.Popen(
-            ["sh", "-c", SCRIPT],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
+    processes = []
+    for number in range(COMPONENTS):
+        folder = None
+        if root is not None:
+            folder = root / component(number).name
+            folder.mkdir(mode=0o700, parents=True)
+        processes.append(
+            subprocess.Popen(
+                ["sh", "-c", SCRIPT],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                cwd=folder,
+                env=None if root is None else dict(environment(component(number))),
+            )
         )
-        for _ in range(COMPONENTS)
-    ]
     took = time.perf_counter() - started
     for process in processes:
         process.kill()
@@ -166,17 +179,20 @@ def main() -> dict[str, Any]:
     logging.getLogger("monodon").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="mnbench") as text:
         folder = Path(text)
-        plain, ours = [], []
+        plain, bare, ours = [], [], []
         for number in range(ROUNDS):
-            plain.append(plain_loop())
+            plain.append(plain_loop(folder / f"plain{number}"))
             ours.append(asyncio.run(all_running(folder / f"all{number}")))
+            bare.append(plain_loop())
         back = sorted(asyncio.run(crashes(folder / "crashes")))
         by_hand = [plain_restart() for _ in range(CRASHES)]
         times = asyncio.run(unchanged(folder))
         return {
             "plain_loop_s": round(statistics.median(plain), 3),
+            "bare_loop_s": round(statistics.median(bare), 3),
             "all_running_s": round(statistics.median(ours), 3),
-            "all_running_ratio": round(statistics.median(a / b for a, b in zip(ours, plain, strict=True)), 2),
+            "all_running_ratio": round(statistics.median(ours) / statistics.median(plain), 2),
+            "all_running_to_bare_loop": round(statistics.median(ours) / statistics.median(bare), 2),
             "restart_by_hand_ms": round(statistics.median(by_hand) * 1000, 1),
             "crash_to_running_ms": {
                 "p50": round(statistics.median(back) * 1000, 1),

@@ -267,7 +267,9 @@ class Execution:
 
     async def _launch(self, ready: _Ready) -> Process:
         folder = self._device.root / "work" / self.installed.name
-        if not folder.is_dir():
+        try:
+            os.mkdir(folder, 0o700)  # noqa: PTH102 - half the time of Path.mkdir, at each start of each component
+        except OSError:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if ready.account is not None:
             await asyncio.to_thread(self._give, ready.account, folder)

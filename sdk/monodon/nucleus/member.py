@@ -40,6 +40,8 @@ class Member:
         is_ready: "Callable[[Member], bool]",
     ) -> None:
         self.status = Status()
+        #: The status that others were told of last.
+        self.noted: Status | None = None
         self.execution = Execution(installed, device, lambda: self.status.state)
         self.task: asyncio.Task[None] | None = None
         #: When a Startup has had its time; moved away once the component is RUNNING.

@@ -359,7 +359,9 @@ class Supervisor:
 
     def _note(self, member: Member) -> None:
         self._stirred[member.installed.name] = member
-        self._statuses[member.installed.name] = component_status(member.status)
+        if member.noted is not member.status:
+            member.noted = member.status
+            self._statuses[member.installed.name] = component_status(member.status)
 
     def _dependers(self, name: ComponentName) -> list[Member]:
         if self._needed_by is None:
