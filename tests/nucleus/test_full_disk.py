@@ -1,59 +1,113 @@
-"""A disk that is full at each named point of a deployment, once: the device stays at one set and goes on working."""
+"""A disk that is full, or read-only, at each named write of a deployment: the device is at one set and goes on working.
+
+Full is a disk for a single write, here; read-only it stays for several, until the deployment has ended at the latest.
+"""
 
 import errno
 import json
+import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.nucleus.crashes import NEW, OLD, folder, prepare
-from tests.nucleus.device import Cloud
+from tests.nucleus.device import Cloud, Device
 from tests.nucleus.device import device as running_device
 
 from monodon.core.deployment import Status
+from monodon.nucleus.journal import Journal
+from monodon.nucleus.state import DeviceState
 
 #: The points at which something is about to be written; after the others it has been.
-WRITES = ("journal sync", "store write", "artifact downloaded", "artifact rename", "artifact unpacked")
+WRITES = (
+    "journal append", "journal sync", "journal compact", "journal rename", "journal renamed", "store write",
+    "artifact downloaded", "artifact rename", "artifact unpacked",
+)  # fmt: skip
+NOTHING: Mapping[str, Any] = {"installed": {}, "configuration": {}}
+#: Each scene: how it is prepared, its job's components where they are others, the former and the new set.
+SCENES: Mapping[str, tuple[str, Mapping[str, Any] | None, Mapping[str, Any], Mapping[str, Any]]] = {
+    "install": ("good", None, NOTHING, {**NEW, "configuration": {"A": {"k": 2, "mine": 6, "fresh": 2}, "B": {}}}),
+    "update": ("good", None, OLD, NEW),
+    "rollback": ("bad", None, OLD, NEW),
+    "removal": ("good", {}, OLD, NOTHING),
+    "restart": ("restarting", None, OLD, NEW),
+    "restart and back": ("turning-back", None, OLD, NEW),
+}
 
 
-async def deployed(place: Path, full_at: int | None) -> list[str]:
-    """Carry out the job with the disk full at the ``full_at``-th named point; return the points it came to."""
+class Disk:
+    """A disk that refuses ``span`` writes, the first of them the ``number``-th, unless it is mended before."""
+
+    def __init__(self, number: int | None, span: int, code: int) -> None:
+        self.number, self.span, self.code = number, span, code
+        self.writes = 0
+
+    def __call__(self, point: str) -> None:
+        if point not in WRITES:
+            return
+        self.writes += 1
+        if self.number is not None and 0 <= self.writes - 1 - self.number < self.span:
+            raise OSError(self.code, os.strerror(self.code))
+
+    def mend(self) -> None:
+        self.number = None
+
+
+def found(one: Device) -> dict[str, Any]:
+    """What a device runs beside the next deployment's component."""
+    values = {name: one.configuration(name) for name in one.installed() if name != "Next"}
+    return {"installed": {name: one.installed()[name] for name in values}, "configuration": values}
+
+
+async def deployed(place: Path, scene: str, disk: Disk) -> int:
+    """Carry out the scene's job on that disk, then another group's; return how many writes the job took."""
+    _, components, before, after = SCENES[scene]
     cloud = Cloud(place / "cloud")
     job = json.loads((cloud.folder / "job.json").read_text())
-    points: list[str] = []
+    if components is not None:
+        job["components"] = components
+    wanted: Mapping[str, Any] = before
 
-    def at(point: str) -> None:
-        points.append(point)
-        if len(points) - 1 == full_at:
-            raise OSError(errno.ENOSPC, "No space left on device")
+    def is_right(now: Mapping[str, Any]) -> bool:
+        return all(now[key] == wanted[key] for key in now)
 
-    async with running_device(place / "root", cloud, at=at, restart=None) as one:
+    async with running_device(place / "root", cloud, at=disk, restart=None, disk_pause_s=0) as one:
         one.submit(job)
         progress = await one.ended(job["deploymentId"])
-        wanted = NEW if progress.status is Status.SUCCEEDED else OLD
-        values = {name: one.configuration(name) for name in one.installed()}
-        found = {"installed": one.installed(), "configuration": values}
-        assert found == {key: wanted[key] for key in found}, (points[full_at or 0], progress.outcome)
+        assert progress.outcome is not None
+        wanted = after if progress.status is Status.SUCCEEDED else before
+        assert is_right(found(one)), (disk.number, found(one), progress.outcome)
         await one.idle()
-        first = len(points)
-        again = one.document({"A": "2.0.0", "B": "1.0.0"}, creationTimestamp=job["creationTimestamp"] + 1)
-        one.submit(again | {"deploymentId": "again"})
-        assert (await one.ended("again")).status is Status.SUCCEEDED, points[full_at or 0]
-        assert one.installed() == NEW["installed"]
-        return points[:first]
+        taken = disk.writes
+        disk.mend()
+        following = json.loads((cloud.folder / "next.json").read_text())
+        one.submit(following)
+        assert (await one.ended(following["deploymentId"])).status is Status.SUCCEEDED, disk.writes
+        assert is_right(found(one)), "the next deployment keeps what the other group has"
+        assert one.state.open_deployment is None
+    with Journal.open(place / "root" / "config") as journal:
+        installed = {str(name): str(each.version) for name, each in DeviceState(journal).installed.items()}
+        assert installed == {**wanted["installed"], "Next": "1.0.0"}, "a restart finds the same"
+    return taken
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scene", ["good", "restarting"])
-async def test_a_disk_that_is_full_once_at_any_named_point_leaves_one_set(scene: str) -> None:
+@pytest.mark.parametrize(("code", "span"), [(errno.ENOSPC, 1), (errno.EROFS, 7)], ids=["full once", "read-only"])
+@pytest.mark.parametrize("scene", SCENES)
+async def test_a_disk_that_refuses_any_named_write_leaves_one_set(scene: str, code: int, span: int) -> None:
     with folder() as place:
-        await prepare(place / "before", scene)
+        await prepare(place / "before", SCENES[scene][0])
+        if scene == "install":
+            shutil.rmtree(place / "before" / "root")
+            (place / "before" / "root").mkdir()
+            Journal.open(place / "before" / "root" / "config").close()
         shutil.copytree(place / "before", place / "whole")
-        points = await deployed(place / "whole", None)
-        writes = [index for index, point in enumerate(points) if point in WRITES]
-        for index in writes:
-            one = place / str(index)
+        writes = await deployed(place / "whole", scene, Disk(None, span, code))
+        assert writes > 8
+        for number in range(writes):
+            one = place / str(number)
             shutil.copytree(place / "before", one)
-            await deployed(one, index)
+            await deployed(one, scene, Disk(number, span, code))
             shutil.rmtree(one)
-        assert len(writes) > 10

@@ -6,21 +6,28 @@ which `Application.resume` goes on from the note in the journal.
 Source: Greengrass nucleus, ``deployment/DeploymentConfigMerger.java``; device notes 5.6, 5.7 and 5.9.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from monodon.core.configuration import changed_paths
 from monodon.core.deployment import Deployment, DetailedStatus, FailureHandling, failure
 from monodon.core.lifecycle import State
 from monodon.core.names import ComponentName
 from monodon.core.plan import Installed, Step, Target, plan
-from monodon.errors import MonodonError
+from monodon.errors import MonodonError, StateError
 from monodon.nucleus.notes import Ending, Note, Phase, fingerprint
 from monodon.nucleus.state import DeviceState
 from monodon.nucleus.transition import STEADY_S, Supervisor, Transition
 
 _log = logging.getLogger(__name__)
+
+#: How long to wait before the disk is asked again to take what has to be written.
+DISK_PAUSE_S = 5.0
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +46,14 @@ class Application:
     Args:
         settle_timeout_s: asked how long components may take to settle; None waits without end, as AWS does.
         steady_s: how long what has a Run must go on running to count as settled.
+        disk_pause_s: how long to wait for a disk that refuses what must be written before it is asked again.
     """
 
     state: DeviceState
     supervisor: Supervisor
     settle_timeout_s: Callable[[], float | None] = lambda: None
     steady_s: float = STEADY_S
+    disk_pause_s: float = DISK_PAUSE_S
     at: Callable[[str], None] = lambda point: None
 
     def switch(self, note: Note, *, reinstall: Collection[ComponentName] = ()) -> Move:
@@ -88,10 +97,22 @@ class Application:
 
     async def resume(self, note: Note) -> Ending:
         """Go on with a move that a nucleus that was killed, or stopped, had noted."""
-        move = self._rest(note)
+        move = await self.insist(lambda: self._rest(note))
         if note.phase is Phase.APPLYING:
             return await self.apply(note, move, everything=True)
         return await self._settle_back(note, move, everything=True)
+
+    async def insist(self, write: Callable[[], _Result]) -> _Result:
+        """Return what ``write`` does, once the disk takes it: between two sets there is nothing else to do.
+
+        A nucleus that ends meanwhile finds the deployment open in its journal, and goes on with it.
+        """
+        while True:
+            try:
+                return write()
+            except StateError as error:
+                _log.error("the deployment under way waits for the disk: %s", error)
+                await asyncio.sleep(self.disk_pause_s)
 
     def broken(self) -> frozenset[ComponentName]:
         """The components that are BROKEN now."""
@@ -108,7 +129,9 @@ class Application:
         leaving = {name: installed for name, installed in live.items() if name not in goal}
         return Move(goal=goal, leaving=leaving, steps=plan(live, goal))
 
-    async def _carry_out(self, move: Move, *, ignoring: Collection[ComponentName] = (), everything: bool) -> None:
+    async def _carry_out(
+        self, move: Move, *, ignoring: Collection[ComponentName] = (), everything: bool, is_back: bool = False
+    ) -> None:
         transition = Transition(
             supervisor=self.supervisor, timeout_s=self.settle_timeout_s(), steady_s=self.steady_s, at=self.at
         )
@@ -116,29 +139,36 @@ class Application:
         await transition.settle(move.goal, move.goal if everything else touched, ignoring=ignoring)
         self.at("settled")
         await transition.finish()
-        self.state.remove_installed(*move.leaving)
+        if is_back:
+            await self.insist(lambda: self.state.remove_installed(*move.leaving))
+        else:
+            self.state.remove_installed(*move.leaving)
 
     async def _roll_back(self, note: Note, error: Exception) -> Ending:
         """Go back to the former set, its configuration included."""
         assert note.ending is not None
         outcome = failure(error, DetailedStatus.FAILED_ROLLBACK_COMPLETE, is_local=note.entry.deployment.is_local)
-        back = Note(
-            phase=Phase.ROLLING_BACK,
-            entry=note.entry,
-            goal=restored(note.before, note.goal, self.state.installed),
-            broken=note.broken,
-            ending=Ending(outcome=outcome, tried=note.ending.tried),
-        )
+
+        def former() -> Note:
+            assert note.ending is not None
+            return Note(
+                phase=Phase.ROLLING_BACK,
+                entry=note.entry,
+                goal=restored(note.before, note.goal, self.state.installed),
+                broken=note.broken,
+                ending=Ending(outcome=outcome, tried=note.ending.tried),
+            )
+
         try:
-            move = self.switch(back, reinstall=self.broken())
+            move = await self.insist(lambda: self.switch(former(), reinstall=self.broken()))
         except Exception as second:
-            return stuck(back, second)
-        return await self._settle_back(back, move)
+            return stuck(former(), second)
+        return await self._settle_back(former(), move)
 
     async def _settle_back(self, note: Note, move: Move, *, everything: bool = False) -> Ending:
         assert note.ending is not None
         try:
-            await self._carry_out(move, ignoring=note.broken, everything=everything)
+            await self._carry_out(move, ignoring=note.broken, everything=everything, is_back=True)
         except Exception as error:
             return stuck(note, error)
         return note.ending

@@ -41,7 +41,7 @@ from monodon.core.names import ComponentName
 from monodon.core.plan import Change, Target, compare, dependency_order
 from monodon.core.target import Device, new_bootstraps, restarting_settings, validated_changes
 from monodon.errors import DeploymentError, MonodonError, StateError
-from monodon.nucleus.application import Application, Move, complain
+from monodon.nucleus.application import DISK_PAUSE_S, Application, Move, complain
 from monodon.nucleus.notes import Ending, Note, Phase, Versions
 from monodon.nucleus.preparation import Preparation, Prepared
 from monodon.nucleus.queue import DeploymentQueue, Entry
@@ -115,6 +115,7 @@ class Deployer:
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         settle_timeout_s: Callable[[], float | None] = lambda: None,
         steady_s: float = STEADY_S,
+        disk_pause_s: float = DISK_PAUSE_S,
         at: Callable[[str], None] = lambda point: None,
     ) -> None:
         """Compose a deployer; `run` does the work.
@@ -125,12 +126,18 @@ class Deployer:
             restart: asks for a restart of the nucleus (100) or the device (101); None where there can be none.
             settle_timeout_s: asked how long components may take to settle; None waits without end, as AWS does.
             steady_s: how long what has a Run must go on running to count as settled.
+            disk_pause_s: how long to wait before a disk is asked again to take what a rollback has to write.
             at: called with a name at each point where being killed must do no harm (crash tests).
         """
         self._state, self._store, self._supervisor, self._uplink = state, store, supervisor, uplink
         self._report, self._hooks, self._now_ms, self._at = report, hooks, now_ms, at
         self._application = Application(
-            state=state, supervisor=supervisor, settle_timeout_s=settle_timeout_s, steady_s=steady_s, at=at
+            state=state,
+            supervisor=supervisor,
+            settle_timeout_s=settle_timeout_s,
+            steady_s=steady_s,
+            disk_pause_s=disk_pause_s,
+            at=at,
         )
         self._restarts = RestartPath(application=self._application, supervisor=supervisor, restart=restart)
         self._preparation = Preparation(
@@ -155,11 +162,13 @@ class Deployer:
         #: What a nucleus that was killed left open: from the start the one under way, so that no double is queued.
         self._open = None if record is None else Note.from_record(record)
         self._current = None if self._open is None else self._open.entry
-        self._preparing: asyncio.Task[Prepared] | None = None
+        self._preparing: asyncio.Task[Prepared | Exception] | None = None
         self._canceled: set[str] = set()
         #: Deployments that components were asked about, and are told the end of.
         self._notified: set[str] = set()
         self._progress: dict[str, Progress] = {}
+        #: Ends that were reported and that the disk refused to take; they come before anything else is written.
+        self._unwritten: list[Ending] = []
 
     # What others ask
 
@@ -253,6 +262,7 @@ class Deployer:
             return
         _log.info("deployment %s of %s begins", deployment.deployment_id, deployment.target)
         try:
+            self._write_former_ends()
             self._state.begin(Note(phase=Phase.PREPARING, entry=entry).to_record())
             self._at("deployment begun")
             await self._tell(entry, Status.IN_PROGRESS)
@@ -386,6 +396,7 @@ class Deployer:
         """Report the end, then write what it leaves; a kill between the two reports it again."""
         outcome = ending.outcome
         try:
+            self._write_former_ends()
             self._state.begin(Note(phase=Phase.REPORTING, entry=entry, ending=ending).to_record())
         except StateError as error:
             _log.error("the end of deployment %s could not be noted: %s", entry.deployment_id, error)
@@ -393,9 +404,11 @@ class Deployer:
         await self._tell_uplink(entry, outcome.status, outcome)
         self._at("end reported")
         try:
+            self._write_former_ends()
             self._state.commit(roots=ending.roots, last=ending.last)
         except StateError as error:
-            _log.error("the end of deployment %s could not be written: %s", entry.deployment_id, error)
+            self._unwritten.append(ending)
+            _log.error("the end of deployment %s could not be written yet: %s", entry.deployment_id, error)
         self._at("committed")
         _log.info("deployment %s: %s %s", entry.deployment_id, outcome.status, outcome.detailed or "")
         await self._tell_listeners(entry, outcome.status, outcome, ending.unchanged_roots)
@@ -404,6 +417,16 @@ class Deployer:
             await self._hooks.updated(entry.deployment_id)
         if outcome.status in (Status.SUCCEEDED, Status.FAILED):
             await self._clean(() if outcome.has_succeeded else ending.tried)
+
+    def _write_former_ends(self) -> None:
+        """Write what earlier deployments left, where the disk refused it; else the next one would forget their roots.
+
+        Raises:
+            StateError: it still does. A nucleus that starts anew finds them open in the journal and ends them again.
+        """
+        while self._unwritten:
+            self._state.commit(roots=self._unwritten[0].roots, last=self._unwritten[0].last)
+            del self._unwritten[0]
 
     async def _clean(self, tried: Versions) -> None:
         installed = self._state.installed.values()

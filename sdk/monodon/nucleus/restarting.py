@@ -87,21 +87,26 @@ class RestartPath:
         assert note.ending is not None
         deployment = note.entry.deployment
         complain(error, deployment, "failed, going back")
-        former = restored(note.before, note.goal, self.application.state.installed)
-        back = Note(
-            phase=Phase.ROLLING_BACK,
-            entry=note.entry,
-            goal=former,
-            broken=note.broken,
-            ending=Ending(
-                outcome=failure(error, DetailedStatus.FAILED_ROLLBACK_COMPLETE, is_local=deployment.is_local),
-                tried=note.ending.tried,
-            ),
-            pending=tuple(name for name in note.ran if name in former and _runs_on_rollback(former[name])),
-            restarts=True,
+        ending = Ending(
+            outcome=failure(error, DetailedStatus.FAILED_ROLLBACK_COMPLETE, is_local=deployment.is_local),
+            tried=note.ending.tried,
         )
+
+        def former() -> Note:
+            goal = restored(note.before, note.goal, self.application.state.installed)
+            return Note(
+                phase=Phase.ROLLING_BACK,
+                entry=note.entry,
+                goal=goal,
+                broken=note.broken,
+                ending=ending,
+                pending=tuple(name for name in note.ran if name in goal and _runs_on_rollback(goal[name])),
+                restarts=True,
+            )
+
+        back = former()
         try:
-            self.application.switch(back)
+            await self.application.insist(lambda: self.application.switch(former()))
             await self._stop_all()
         except Exception as second:
             return stuck(back, second)
@@ -112,7 +117,7 @@ class RestartPath:
     async def _go_back(self, note: Note) -> Ending:
         is_over = not note.pending
         try:
-            self._switch_if_due(note)
+            await self.application.insist(lambda: self._switch_if_due(note))
             while note.pending:
                 note = await self._run_next(note)
         except Exception as error:
@@ -136,7 +141,10 @@ class RestartPath:
         self.application.at(f"bootstrap {name}")
         code = await self.supervisor.bootstrap(name)
         note = replace(note, pending=note.pending[1:], ran=(*note.ran, name))
-        self.application.state.begin(note.to_record())
+        if note.phase is Phase.ROLLING_BACK:
+            await self.application.insist(lambda: self.application.state.begin(note.to_record()))
+        else:
+            self.application.state.begin(note.to_record())
         self.application.at(f"bootstrapped {name}")
         if code != 0:
             await self._ask_for(code)
