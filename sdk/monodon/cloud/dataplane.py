@@ -1,7 +1,7 @@
 """What devices ask over HTTPS with their certificate and no signature (cloud notes, sections 2 and 8).
 
-Components' candidates and artifact URLs, large deployment documents, the thing groups of a core device, and
-credentials of a role alias.
+Components' candidates and artifact URLs, large deployment documents, the thing groups of a core device, its client
+devices and addresses, and credentials of a role alias.
 """
 
 import json
@@ -13,16 +13,19 @@ from urllib.parse import unquote
 from monodon.cloud.broker.identity import Identity
 from monodon.cloud.context import RequestContext
 from monodon.cloud.gateway import Call
+from monodon.cloud.greengrass.client_devices import ClientDeviceRegistry
 from monodon.cloud.iot.access import Access
 from monodon.cloud.iot.registry import Registry
 from monodon.cloud.paging import page_of
 from monodon.cloud.protocol import ServiceError, WireResponse, parse_request, route, serialise, serialise_error
 from monodon.cloud.protocol.model import load
 from monodon.cloud.store import Store
+from monodon.core.client_devices import ASSOCIATION_PATH, IDENTITY_PATH
 from monodon.core.json import Json
 
 _THING_GROUPS = re.compile(r"/greengrass/v2/coreDevices/([^/]+)/thingGroups/?")
 _CONFIGURATION = re.compile(r"/greengrass/v2/coreDevices/([^/]+)/deployments/([^/]+)/configuration/?")
+_CONNECTIVITY = re.compile(r"/greengrass/things/([^/]+)/connectivityInfo/?")
 _CREDENTIALS = re.compile(r"/role-aliases/([^/]+)/credentials/?")
 #: Operations of the model that devices may call.
 _OPERATIONS = {"ResolveComponentCandidates", "GetComponentVersionArtifact"}
@@ -63,6 +66,7 @@ class DataPlane:
         self._issuer = issuer
         self._configuration = configuration
         self._backends = backends
+        self._clients = ClientDeviceRegistry(store, access)
 
     async def __call__(self, call: Call) -> WireResponse:
         """Answer one request, errors included."""
@@ -95,6 +99,16 @@ class DataPlane:
             thing, deployment_id = map(unquote, configuration.groups())
             _check_own(thing, caller)
             return _json(self._configuration(thing, deployment_id, call.context))
+        connectivity = _CONNECTIVITY.fullmatch(request.raw_path)
+        if connectivity is not None and request.method == "GET":
+            thing = unquote(connectivity[1])
+            _check_own(thing, caller)
+            return _json(self._clients.connectivity(thing))
+        match request.method, request.raw_path:
+            case "POST", path if path == IDENTITY_PATH:
+                return _json(self._clients.verify_identity(body))
+            case "POST", path if path == ASSOCIATION_PATH:
+                return _json(self._clients.verify_association(body, caller.thing_names))
         credentials = _CREDENTIALS.fullmatch(request.raw_path)
         if credentials is not None and request.method == "GET":
             return self._credentials(unquote(credentials[1]), caller, call)

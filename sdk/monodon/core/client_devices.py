@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+from urllib.parse import quote
 
 from monodon.core.json import Json
 
@@ -292,3 +293,19 @@ def _authority(root: Mapping[str, Json], problems: list[str]) -> Authority:
     problems += [f"certificateAuthority: {uri} is no file: URI, and no other can be read here" for uri in elsewhere]
     certificate, key = (str(uri) if uri is not None else None for uri in uris)
     return Authority(key_type=key_type, certificate_uri=certificate, private_key_uri=key)
+
+
+#: Where the data plane is asked about client devices. AWS does not publish the first two: they are named here as
+#: ``resolveComponentCandidates``, which stands beside them.
+IDENTITY_PATH: Final = "/greengrass/v2/verifyClientDeviceIdentity"
+ASSOCIATION_PATH: Final = "/greengrass/v2/verifyClientDeviceIoTCertificateAssociation"
+
+
+def connectivity_path(thing: str) -> str:
+    """Where the addresses of a core device are told."""
+    return f"/greengrass/things/{quote(thing, safe='')}/connectivityInfo"
+
+
+def associated_path(thing: str) -> str:
+    """Where the client devices of a core device are listed."""
+    return f"/greengrass/v2/coreDevices/{quote(thing, safe='')}/associatedClientDevices"

@@ -14,6 +14,7 @@ import hashlib
 import json
 import ssl
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from http import HTTPStatus
@@ -27,6 +28,7 @@ from monodon.nucleus.identity import CloudIdentity
 from monodon.nucleus.uplink.exchange import Answer, Exchange, Request, TooLarge, on_thread
 from monodon.nucleus.uplink.protocol import Candidate, CandidateRequest, RoleCredentials
 from monodon.nucleus.uplink.s3 import object_address, signed_get
+from monodon.nucleus.uplink.signing import endpoint, signed
 
 #: Role credentials are asked for anew this long before they end.
 CREDENTIALS_MARGIN = timedelta(minutes=5)
@@ -81,7 +83,7 @@ class DataPlane:
         if request.local_version is not None:
             wanted["componentVersion"] = request.local_version
         body = {"platform": {"attributes": dict(request.platform)}, "componentCandidates": [wanted]}
-        answer = await self._call("POST", "/greengrass/v2/resolveComponentCandidates", body)
+        answer = await self.call("POST", "/greengrass/v2/resolveComponentCandidates", body)
         if answer.status != HTTPStatus.OK:
             raise _candidate_error(request, answer)
         found = _object(answer).get("resolvedComponentVersions")
@@ -112,7 +114,7 @@ class DataPlane:
         while True:
             query = "?maxResults=100" + (f"&nextToken={quote(token, safe='')}" if token else "")
             path = f"/greengrass/v2/coreDevices/{quote(self._thing, safe='')}/thingGroups{query}"
-            answer = await self._call("GET", path)
+            answer = await self.call("GET", path)
             if answer.status != HTTPStatus.OK:
                 raise _api_error("ListThingGroupsForCoreDevice", answer)
             body = _object(answer)
@@ -135,7 +137,7 @@ class DataPlane:
         """
         path = configuration_path(self._thing, deployment_id)
         for is_last in (False, True):
-            answer = await self._call("GET", path)
+            answer = await self.call("GET", path)
             if answer.status != HTTPStatus.OK:
                 raise _api_error("GetDeploymentConfiguration", answer)
             url, digest = _large_document(answer)
@@ -168,7 +170,12 @@ class DataPlane:
         _check_service(answer, "the document's server")
         return (answer.body, "") if answer.status == HTTPStatus.OK else (None, f"its server answered {answer.status}")
 
-    async def _call(self, method: str, path: str, body: Json = None) -> Answer:
+    async def call(self, method: str, path: str, body: Json = None) -> Answer:
+        """Ask the data plane with the device's certificate; what the answer's status means is the caller's.
+
+        Raises:
+            NetworkError: no answer, or one that may be another later.
+        """
         request = Request(
             url=self._base + path,
             method=method,
@@ -177,6 +184,27 @@ class DataPlane:
         )
         answer = await self._fetch(request)
         _check_service(answer, f"{method} {path}")
+        return answer
+
+    async def ask_service(self, service: str, request: Request) -> Answer:
+        """Ask another service of AWS (its signing name), signed with the device's role; otherwise as `call`.
+
+        Raises:
+            NetworkError: also where the device has no role alias.
+        """
+        credentials = await self.credentials()
+        if credentials is None:
+            raise NetworkError(
+                f"{service} cannot be asked: the device has no role alias",
+                hint="set iotRoleAlias and iotCredEndpoint in config.yaml",
+            )
+        address = endpoint(service, region=self._cloud.region, environment=self._environment)
+        asked = replace(request, url=address + request.url)
+        exchange = Exchange(
+            await signed(asked, credentials, service=service, region=self._cloud.region), lambda: self._public_context
+        )
+        answer = await on_thread(exchange, exchange.fetch)
+        _check_service(answer, f"{service} at {address}")
         return answer
 
     async def _fetch(self, request: Request) -> Answer:
@@ -214,7 +242,7 @@ class DataPlane:
                 codes=("ARTIFACT_DOWNLOAD_ERROR",),
             )
         path = f"/greengrass/v2/components/{quote(arn, safe='')}/artifacts/{quote(name)}"
-        answer = await self._call("GET", path)
+        answer = await self.call("GET", path)
         if answer.status != HTTPStatus.OK:
             raise _api_error("GetComponentVersionArtifact", answer)
         url = _object(answer).get("preSignedUrl")

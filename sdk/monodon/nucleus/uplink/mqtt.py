@@ -273,6 +273,11 @@ class MqttUplink:
         """Append an artifact's bytes from ``offset`` on to ``destination``."""
         await self._data_plane.download(uri, arn, destination, offset)
 
+    @property
+    def data_plane(self) -> DataPlane:
+        """The cloud's HTTPS side, for what not every uplink has."""
+        return self._data_plane
+
     async def credentials(self) -> RoleCredentials | None:
         """The device's role credentials, cached until near their end; None without a role alias."""
         return await self._data_plane.credentials()
