@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.device.conftest import nucleus
 
 pytestmark = pytest.mark.slow
 
@@ -42,6 +44,24 @@ def watching(root: Path, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
 def output(process: "subprocess.Popen[str]", count: int) -> Sequence[str]:
     assert process.stdout is not None
     return [process.stdout.readline().rstrip("\n") for _ in range(count)]
+
+
+def test_a_restarted_nucleus_is_watched_on(root: Path) -> None:
+    """Its tokens are new ones; that messages may be missing is said before the first of them."""
+    other = root.parent / "restarted"
+    with nucleus(other) as first, watching(other, "topic", "watch", "a/#") as process:
+        assert run(other, "topic", "pub", "a/b", "1").returncode == 0
+        first.kill()
+        first.wait()
+        with nucleus(other):
+            assert process.stderr is not None
+            assert process.stderr.readline().startswith("the connection to the nucleus is lost")
+            for _ in range(40):
+                assert run(other, "topic", "pub", "a/b", "2").returncode == 0
+                if select.select([process.stderr], [], [], 0)[0]:
+                    break
+            assert process.stderr.readline() == "messages may be missing here\n"
+            assert output(process, 2) == ["a/b 1", "a/b 2"]
 
 
 def test_what_is_published_is_watched(root: Path) -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.device.conftest import nucleus
 
 from monodon.device.device import connected, read_credentials
 from monodon.device.operations import operation
@@ -121,3 +123,38 @@ def test_a_slip_is_named() -> None:
     with pytest.raises(IpcError) as caught:
         operation("GetConfigration")
     assert caught.value.hint == "did you mean GetConfiguration?"
+
+
+async def until(stream: AsyncIterator[Any], message: Any) -> None:
+    async for event in stream:
+        if event["jsonMessage"]["message"] == message:
+            return
+
+
+async def test_it_goes_on_with_a_nucleus_that_was_restarted(root: Path) -> None:
+    """Which knows no token of before: calls, subscriptions and streams; those that were open tell of the gap."""
+    other = root.parent / "again"
+    gaps: list[str] = []
+    with ExitStack() as first:
+        process = await asyncio.to_thread(first.enter_context, nucleus(other))
+        async with connected(other) as device:
+            stream = device.stream("SubscribeToTopic", {"topic": "a"}, on_gap=lambda: gaps.append("stream"))
+            messages = device.subscribe("b", on_gap=lambda: gaps.append("topic"))
+            async with aclosing(stream), messages:
+                waiting = asyncio.ensure_future(anext(stream))
+                while not waiting.done():
+                    await device.publish("a", {"n": 0})
+                process.kill()
+                await asyncio.to_thread(process.wait)
+                before = read_credentials(other)
+                with ExitStack() as second:
+                    await asyncio.to_thread(second.enter_context, nucleus(other))
+                    assert read_credentials(other).token != before.token
+                    waiting = asyncio.ensure_future(until(stream, {"n": 1}))
+                    reading = asyncio.ensure_future(anext(messages))
+                    while not (waiting.done() and reading.done()):
+                        await device.publish("a", {"n": 1})
+                        await device.publish("b", {"n": 2})
+                    await waiting
+                    assert (await reading).content == {"n": 2}
+    assert sorted(gaps) == ["stream", "topic"]

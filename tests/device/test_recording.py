@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monodon.device.recording import Recorded, read_recording, replay
-from monodon.errors import StateError
+from monodon.errors import IpcError, StateError
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 _CONTENT = st.binary(max_size=8) | st.dictionaries(_TEXT, st.none() | st.booleans() | st.integers() | _TEXT, max_size=3)
@@ -82,3 +82,25 @@ async def test_the_pauses_are_kept_at_the_speed_asked_for(speed: float, least_s:
     assert times[1] - times[0] >= 0.99 * least_s / 2
     assert times[3] - times[0] >= 0.99 * least_s
     assert times[3] - times[0] < least_s + 5
+
+
+async def test_what_was_lost_with_the_nucleus_is_published_once_more() -> None:
+    """Once: a nucleus that does not come back ends the replay."""
+
+    class Restarting(Sink):
+        losses = 1
+
+        async def publish(self, topic: str, message: Any) -> None:
+            if topic == "c" and self.losses:
+                self.losses -= 1
+                raise IpcError("the connection broke", code="ConnectionLost")
+            await super().publish(topic, message)
+
+    sink: Any = Restarting()
+    gaps: list[int] = []
+    assert await replay(sink, RECORDING, speed=0, on_gap=lambda: gaps.append(len(sink.sent))) == 4
+    assert [topic for topic, _, _ in sink.sent] == ["a", "iot:b", "c", "d"]
+    assert gaps == [2]
+    sink.losses = 2
+    with pytest.raises(IpcError, match="the connection broke"):
+        await replay(sink, RECORDING, speed=0)

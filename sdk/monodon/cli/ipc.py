@@ -52,7 +52,8 @@ async def _call(root: Path, name: str, request: dict[str, Any], count: int | Non
         if not found.is_streaming:
             click.echo(json.dumps(await device.call(name, request), ensure_ascii=False, indent=2))
             return
-        async with aclosing(device.stream(name, request)) as events:
+        stream = device.stream(name, request, on_gap=lambda: click.echo("events may be missing here", err=True))
+        async with aclosing(stream) as events:
             async for event in events:
                 click.echo(json.dumps(event, ensure_ascii=False))
                 if count is not None:

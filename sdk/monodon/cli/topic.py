@@ -96,7 +96,12 @@ def replay(file: Path, speed: float, root: Path | None) -> None:
     recording = read_recording(file)
 
     async def publish(device: "Device") -> None:
-        count = await publish_again(device, recording, speed=speed)
+        count = await publish_again(
+            device,
+            recording,
+            speed=speed,
+            on_gap=lambda: click.echo("the nucleus was gone: one may come twice", err=True),
+        )
         click.echo(f"{count} messages", err=True)
 
     _with_device(root, publish)

@@ -10,7 +10,7 @@ from typing import Any
 
 from awsiot.greengrasscoreipc import model
 
-from monodon.component.connection import DEADLINE_S, IpcConnection, Stream
+from monodon.component.connection import DEADLINE_S, IpcConnection, Renew, Stream
 from monodon.component.link import IotPublish, Secret, State, shadow_topic
 from monodon.component.messages import INVALID_MESSAGE, Message
 from monodon.component.subscription import Closing, Mailbox
@@ -26,9 +26,23 @@ RETRY_S = 1.0
 
 @asynccontextmanager
 async def connect(
-    *, socket: str, token: str, deadline_s: float = DEADLINE_S, first_delay_s: float = 0.1, longest_delay_s: float = 5.0
+    *,
+    socket: str,
+    token: str,
+    deadline_s: float = DEADLINE_S,
+    first_delay_s: float = 0.1,
+    longest_delay_s: float = 5.0,
+    renew: Renew | None = None,
 ) -> "AsyncIterator[IpcLink]":
     """Connect to a nucleus and stay connected until the block ends; then nothing is left of it.
+
+    Args:
+        socket: where it listens.
+        token: what lets this process in.
+        deadline_s: how long any call may take.
+        first_delay_s: after which a lost connection is made again; it doubles up to ``longest_delay_s``.
+        longest_delay_s: the longest pause between two attempts.
+        renew: asked for socket and token before each reconnection, of one who may know those of a restarted nucleus.
 
     Raises:
         IpcError: no nucleus within ``deadline_s``, or it refuses the token (``AccessDenied``); also, by cancelling
@@ -37,7 +51,7 @@ async def connect(
     failure: Exception | None = None
     try:
         async with asyncio.TaskGroup() as tasks:
-            connection = IpcConnection(socket, token, tasks, deadline_s, first_delay_s, longest_delay_s)
+            connection = IpcConnection(socket, token, tasks, deadline_s, first_delay_s, longest_delay_s, renew)
             try:
                 await connection.open()
                 yield IpcLink(connection)

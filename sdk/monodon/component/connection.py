@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from awscrt.io import ClientBootstrap, DefaultHostResolver, EventLoopGroup, SocketDomain, SocketOptions
 from awsiot.eventstreamrpc import Connection, MessageAmendment
@@ -23,7 +23,8 @@ from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
 from monodon.component.messages import CONNECTION_LOST
 from monodon.component.refusals import ACCESS_DENIED, NOT_SENT, TRANSIENT, lost, timed_out, translate
 from monodon.component.subscription import Closing
-from monodon.errors import IpcError
+from monodon.deadlines import timeout
+from monodon.errors import IpcError, StateError
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,10 @@ logging.getLogger("awsiot.eventstreamrpc").setLevel(logging.CRITICAL)  # what it
 #: Seconds that any call may take, and refused reconnections after which a process knows it is no longer wanted.
 DEADLINE_S = 10.0
 MAX_REFUSALS = 3
+
+
+#: Gives socket and token as they are now; raises a StateError while there is no nucleus.
+Renew: TypeAlias = Callable[[], tuple[str, str]]
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -99,9 +104,11 @@ class IpcConnection:
         deadline_s: float,
         first_delay_s: float,
         longest_delay_s: float,
+        renew: Renew | None,
     ) -> None:
         self._socket = socket
         self._token = token
+        self._renew = renew
         self._tasks = tasks
         self._deadline_s = deadline_s
         self._delays_s = (first_delay_s, longest_delay_s)
@@ -122,7 +129,7 @@ class IpcConnection:
         self._group = EventLoopGroup(num_threads=1)
         self._bootstrap = ClientBootstrap(self._group, DefaultHostResolver(self._group))
         try:
-            async with asyncio.timeout(self._deadline_s):
+            async with timeout(self._deadline_s):
                 await self._first_connection()
         except TimeoutError:
             raise IpcError(
@@ -185,7 +192,13 @@ class IpcConnection:
             await asyncio.sleep(delay_s)
             self._broken.clear()
             try:
+                if self._client is None and self._has_renewed():
+                    refusals = 0
                 await self._mend()
+            except StateError as error:
+                logger.debug("no nucleus yet: %s", error)
+                self._broken.set()
+                delay_s = min(delay_s * 2, longest_s)
             except IpcError as error:
                 refusals = refusals + 1 if error.code == ACCESS_DENIED else 0
                 if refusals >= MAX_REFUSALS:
@@ -197,6 +210,17 @@ class IpcConnection:
                 delay_s = min(delay_s * 2, longest_s)
             else:
                 refusals, delay_s = 0, self._delays_s[0]
+
+    def _has_renewed(self) -> bool:
+        """Take socket and token anew where that is possible; whether they are others.
+
+        Raises:
+            StateError: there is no nucleus to take them from.
+        """
+        before = self._socket, self._token
+        if self._renew is not None:
+            self._socket, self._token = self._renew()
+        return (self._socket, self._token) != before
 
     async def _mend(self) -> None:
         if self._client is None:
@@ -267,7 +291,7 @@ class IpcConnection:
 
         future.add_done_callback(lambda _: self.later(settle))
         try:
-            async with asyncio.timeout(self._deadline_s):
+            async with timeout(self._deadline_s):
                 return await mine
         except TimeoutError:
             raise timed_out(what, self._deadline_s) from None
@@ -278,7 +302,7 @@ class IpcConnection:
 
     async def _ready_client(self, what: str) -> GreengrassCoreIPCClient:
         try:
-            async with asyncio.timeout(self._deadline_s):
+            async with timeout(self._deadline_s):
                 await self._connected.wait()
         except TimeoutError:
             raise lost(what) from None

@@ -6,12 +6,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from monodon.component.client import IpcLink, connect
 from monodon.component.connection import DEADLINE_S, Stream
 from monodon.component.link import IotPublish
-from monodon.component.messages import Publishable, iot_payload, local_content
+from monodon.component.messages import Message, Publishable, iot_payload, local_content
 from monodon.component.subscription import Closing, Mailbox, Subscription
 from monodon.core.json import Json
 from monodon.device.operations import Operation, operation, to_json
@@ -49,14 +48,19 @@ def read_credentials(root: Path) -> Credentials:
 
 @asynccontextmanager
 async def connected(root: Path, *, deadline_s: float = DEADLINE_S) -> "AsyncIterator[Device]":
-    """Connect to the nucleus of ``root`` for the length of the block.
+    """Connect to the nucleus of ``root`` for the length of the block, again whenever it was restarted.
 
     Raises:
         StateError: no nucleus runs there.
         IpcError: it does not answer.
     """
-    credentials = read_credentials(root)
-    async with connect(socket=credentials.socket, token=credentials.token, deadline_s=deadline_s) as link:
+
+    def renew() -> tuple[str, str]:
+        credentials = read_credentials(root)
+        return credentials.socket, credentials.token
+
+    socket, token = renew()
+    async with connect(socket=socket, token=token, deadline_s=deadline_s, longest_delay_s=1.0, renew=renew) as link:
         yield Device(link)
 
 
@@ -77,34 +81,37 @@ class Device:
             raise IpcError(f"{found.name} goes on and on: use stream", code="InvalidArgumentsError")
         return to_json(await self._link.connection.call(found.client_name, found.request(request or {})))
 
-    async def stream(self, name: str, request: Mapping[str, Json] | None = None) -> AsyncGenerator[Json, None]:
-        """Perform a streaming operation and yield its events as JSON, until the nucleus ends it.
+    async def stream(
+        self, name: str, request: Mapping[str, Json] | None = None, *, on_gap: Callable[[], None] | None = None
+    ) -> AsyncGenerator[Json, None]:
+        """Perform a streaming operation and yield its events as JSON, through every restart of the nucleus.
+
+        Args:
+            on_gap: called before an event that others may be missing before.
 
         Raises:
-            IpcError: no such operation, a request that does not fit it, or a refusal, or the connection was lost.
+            IpcError: no such operation, a request that does not fit it, or a refusal.
         """
         async with self._events(operation(name), request or {}) as events:
-            while True:
-                event = await events.get()
-                if isinstance(event, IpcError):
-                    raise event
-                yield event
+            while (event := await events.get()) is not None:
+                if event.after_gap and on_gap is not None:
+                    on_gap()
+                yield event.content
 
     @asynccontextmanager
-    async def _events(self, found: Operation, request: Mapping[str, Json]) -> AsyncIterator["asyncio.Queue[Any]"]:
-        events: asyncio.Queue[Any] = asyncio.Queue()
-        later = self._link.connection.later
+    async def _events(self, found: Operation, request: Mapping[str, Json]) -> AsyncIterator[Mailbox]:
+        mailbox = Mailbox()
         stream = Stream(
             title=found.name,
             operation_name=found.client_name,
             request=found.request(request),
-            deliver=lambda event: later(events.put_nowait, to_json(event)),
-            gap=lambda: None,
-            fail=events.put_nowait,
+            deliver=lambda event: mailbox.put(Message(topic=found.name, content=to_json(event))),
+            gap=mailbox.gap,
+            fail=mailbox.fail,
         )
         close = await self._link.connection.subscribe(stream)
         try:
-            yield events
+            yield mailbox
         finally:
             await close()
 

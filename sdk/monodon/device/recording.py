@@ -13,10 +13,10 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequen
 from dataclasses import dataclass
 from pathlib import Path
 
-from monodon.component.messages import Message
+from monodon.component.messages import CONNECTION_LOST, Message
 from monodon.core.json import Json
 from monodon.device.device import Device
-from monodon.errors import StateError
+from monodon.errors import IpcError, StateError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,25 +104,41 @@ async def watch(
             yield _recorded(message, is_iot)
 
 
-async def replay(device: Device, recording: Iterable[Recorded], *, speed: float = 1.0) -> int:
+async def replay(
+    device: Device, recording: Iterable[Recorded], *, speed: float = 1.0, on_gap: Callable[[], None] = lambda: None
+) -> int:
     """Publish the messages again in order, with the pauses between them divided by ``speed``; return how many.
 
-    A ``speed`` of 0 leaves out the pauses.
+    A ``speed`` of 0 leaves out the pauses. A message that was under way when the nucleus ended is published once more
+    when it is back.
+
+    Args:
+        on_gap: called before a message is published once more: it may come twice.
 
     Raises:
-        IpcError: the nucleus refuses one.
+        IpcError: the nucleus refuses one, or does not come back.
     """
     loop = asyncio.get_running_loop()
     begun_s, count = loop.time(), 0
     for after_s, each in _paced(recording):
         if speed:
             await asyncio.sleep(begun_s + after_s / speed - loop.time())
-        if each.is_iot:
-            await device.publish_to_iot(each.topic, each.content)
-        else:
-            await device.publish(each.topic, each.content)
+        try:
+            await _publish(device, each)
+        except IpcError as error:
+            if error.code != CONNECTION_LOST:
+                raise
+            on_gap()
+            await _publish(device, each)
         count += 1
     return count
+
+
+async def _publish(device: Device, message: Recorded) -> None:
+    if message.is_iot:
+        await device.publish_to_iot(message.topic, message.content)
+    else:
+        await device.publish(message.topic, message.content)
 
 
 def _paced(recording: Iterable[Recorded]) -> Iterator[tuple[float, Recorded]]:
