@@ -7,7 +7,10 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +94,46 @@ async def deployed(place: Path, scene: str, disk: Disk) -> int:
         installed = {str(name): str(each.version) for name, each in DeviceState(journal).installed.items()}
         assert installed == {**wanted["installed"], "Next": "1.0.0"}, "a restart finds the same"
     return taken
+
+
+def unshared() -> list[str]:
+    """The command after which a program may mount what nobody else sees; skips where there is none."""
+    choices = [["unshare", "--mount"]] if os.geteuid() == 0 else []
+    why = "there is no unshare"
+    for command in (*choices, ["unshare", "--user", "--map-root-user", "--mount"]):
+        with suppress(FileNotFoundError):
+            done = subprocess.run(
+                [*command, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, text=True, check=False
+            )
+            if done.returncode == 0:
+                return command
+            why = done.stderr.strip()
+    pytest.skip(f"this machine lets us mount nothing: {why}")
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_really_full_or_read_only(tmp_path: Path) -> None:
+    """On a tmpfs of 6 MB: a deployment fails, a start after a kill brings the components back, and room mends all."""
+    checkout = Path(__file__).parents[2]
+    done = subprocess.run(
+        [*unshared(), sys.executable, "-m", "tests.nucleus.small_disk", str(tmp_path)],
+        cwd=checkout, env={**os.environ, "PYTHONPATH": f"{checkout / 'sdk'}:{checkout}"}, timeout=60,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    status, cause = found.pop("full")
+    assert status == "FAILED"
+    assert "No space left on device (free some space on the device" in cause
+    assert found == {
+        "installed": "SUCCEEDED",
+        "runs when full": ["1.0.0"],
+        "starts when full": "monodon nucleus ready",
+        "found when full": False,
+        "left running": [],
+        "room again": "SUCCEEDED",
+        "read-only": [1, "error: ROOT cannot be the root of a device: Read-only file system\n"],
+    }
 
 
 @pytest.mark.slow

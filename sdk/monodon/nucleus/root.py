@@ -1,7 +1,10 @@
 """The root folder of a device: one nucleus at a time, where its socket is, and the file that says it is ready."""
 
+import asyncio
+import errno
 import hashlib
 import json
+import logging
 import os
 import stat
 import tempfile
@@ -12,6 +15,11 @@ from pathlib import Path
 from monodon.core.json import Json
 from monodon.errors import StateError
 from monodon.nucleus import disk
+
+_LOG = logging.getLogger(__name__)
+
+#: How often a file is tried again that a full disk refused.
+SHOW_AGAIN_S = 1.0
 
 LOCK_FILE = "nucleus.lock"
 READY_FILE = "ready.json"
@@ -43,9 +51,10 @@ def claimed(root: Path) -> Iterator[Path]:
                 f"another nucleus (process {holder or 'unknown'}) uses {root}",
                 hint="stop it, or choose another --root",
             )
-        with writable(root):
+        with suppress(OSError):  # for error messages alone: a full disk does without
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        with writable(root):
             (root / READY_FILE).unlink(missing_ok=True)
             _hide(root / CONFIG_FOLDER)
         yield root
@@ -121,26 +130,53 @@ def tool_credentials(root: Path, token: str, socket: Path) -> Iterator[None]:
     """
     folder = root / CLI_FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
-    file = folder / f"user-{os.getuid()}"
-    partial = file.with_suffix(".new")
-    partial.unlink(missing_ok=True)
-    partial.touch(mode=0o600)
-    partial.write_text(json.dumps({"cli_auth_token": token, "domain_socket_path": str(socket)}))
-    partial.replace(file)
-    try:
+    text = json.dumps({"cli_auth_token": token, "domain_socket_path": str(socket)})
+    with _shown(folder / f"user-{os.getuid()}", text, mode=0o600):
         yield
-    finally:
-        file.unlink(missing_ok=True)
 
 
 @contextmanager
 def announced(root: Path, ready: Mapping[str, Json]) -> Iterator[None]:
     """Have ``ready.json`` in the root folder, whole, for as long as the block lasts."""
-    file = root / READY_FILE
-    partial = file.with_suffix(".new")
-    partial.write_text(json.dumps(dict(ready), indent=2) + "\n")
-    partial.replace(file)
+    with _shown(root / READY_FILE, json.dumps(dict(ready), indent=2) + "\n", mode=0o666):
+        yield
+
+
+@contextmanager
+def _shown(file: Path, text: str, *, mode: int) -> Iterator[None]:
+    """Have a file with this text, whole, for as long as the block lasts.
+
+    A disk that is full must not keep a device from running: the file comes when there is room.
+    """
+    waiting: list[asyncio.TimerHandle] = []
+
+    def show() -> None:
+        try:
+            _put_whole(file, text, mode)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            if not waiting:
+                _LOG.error("%s could not be written: %s; tools do not find this nucleus yet", file, error.strerror)
+            waiting[:] = [asyncio.get_running_loop().call_later(SHOW_AGAIN_S, show)]
+
+    show()
     try:
         yield
     finally:
+        for handle in waiting:
+            handle.cancel()
         file.unlink(missing_ok=True)
+
+
+def _put_whole(file: Path, text: str, mode: int) -> None:
+    partial = file.with_suffix(".new")
+    try:
+        partial.unlink(missing_ok=True)
+        partial.touch(mode=mode)
+        partial.write_text(text)
+        partial.replace(file)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
