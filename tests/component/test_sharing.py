@@ -18,7 +18,7 @@ import pytest
 
 import monodon
 from monodon.component import LoopbackNucleus
-from monodon.component.sharing import Handle, Sharer, receive, sweep
+from monodon.component.sharing import SHARED_MEMORY, Handle, Sharer, receive, sweep
 from monodon.errors import IpcError
 
 SDK = Path(monodon.__file__).parents[1]
@@ -26,11 +26,13 @@ FRAME = np.arange(48 * 64 * 3, dtype=np.uint8).reshape(48, 64, 3)
 
 #: A process that shares one array, says its handle, and waits.
 OWNER = """
-import json, sys
+import json, os, sys
 from dataclasses import asdict
 from pathlib import Path
 import numpy as np
 from monodon.component.sharing import Sharer
+if int(sys.argv[2]):
+    os.setuid(int(sys.argv[2]))
 sharer = Sharer(folder=Path(sys.argv[1]))
 frame = np.arange(48 * 64 * 3, dtype=np.uint8).reshape(48, 64, 3)
 print(json.dumps(asdict(sharer.share(frame))), flush=True)
@@ -50,9 +52,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def owner(folder: Path) -> "Iterator[tuple[subprocess.Popen[str], Any]]":
+def owner(folder: Path, user: int = 0) -> "Iterator[tuple[subprocess.Popen[str], Any]]":
     process = subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(folder)],
+        [sys.executable, "-c", OWNER, str(folder), str(user)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -173,6 +175,29 @@ def test_what_a_killed_owner_left_unread_goes_when_the_next_one_shares(folder: P
         sharer.close()
 
 
+async def test_what_a_killed_owner_left_unread_goes_when_others_receive(loopback: LoopbackNucleus) -> None:
+    camera = loopback.component(Settings(), name="com.example.Camera")
+    viewer = loopback.component(Settings(), name="com.example.Viewer")
+    handle = carried(await camera.share(FRAME))
+    with owner(SHARED_MEMORY) as (process, lost):
+        process.kill()
+        process.wait()
+        assert (SHARED_MEMORY / lost["name"]).exists()
+        with viewer.receive(handle):
+            assert not (SHARED_MEMORY / lost["name"]).exists()
+    camera.close()
+
+
+async def test_what_a_killed_owner_left_unread_goes_when_a_component_starts(socket_nucleus: Any) -> None:
+    """As the owner does again, restarted by its nucleus."""
+    with owner(SHARED_MEMORY) as (process, lost):
+        process.kill()
+        process.wait()
+        assert (SHARED_MEMORY / lost["name"]).exists()
+        async with asyncio.timeout(30), socket_nucleus.open(Settings(), name="com.example.Camera"):
+            assert not (SHARED_MEMORY / lost["name"]).exists()
+
+
 def test_a_killed_reader_holds_nothing_up(folder: Path) -> None:
     sharer = Sharer(folder=folder)
     handle = sharer.share(FRAME)
@@ -225,6 +250,22 @@ def test_two_users_share_by_their_group() -> None:
         assert len(files(folder)) == 2
         sharer.close()
         assert files(folder) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_what_a_killed_owner_left_goes_by_its_own_user_alone() -> None:
+    """In a folder as /dev/shm is: for another user's component it is nothing to fail over."""
+    with tempfile.TemporaryDirectory(prefix="mn") as name:
+        folder = Path(name)
+        folder.chmod(0o1777)
+        with owner(folder, user=65534) as (process, handle):
+            process.kill()
+            process.wait()
+        code = "import os, sys, pathlib\nfrom monodon.component.sharing import sweep\nos.setuid(int(sys.argv[2]))\n"
+        arguments = [sys.executable, "-c", code + "sweep(pathlib.Path(sys.argv[1]))", str(folder)]
+        for user, left in ((4243, [handle["name"]]), (65534, [])):
+            subprocess.run([*arguments, str(user)], env={"PYTHONPATH": str(SDK)}, check=True)
+            assert files(folder) == left
 
 
 @pytest.fixture

@@ -235,6 +235,7 @@ class Component(Generic[S]):
         Raises:
             IpcError: no handle (``InvalidMessage``), not fetched in time (``Gone``), or not for this user.
         """
+        self._sharer.sweep()
         return receive(handle)
 
     def close(self) -> None:

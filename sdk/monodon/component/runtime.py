@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from monodon.component.component import Component
 from monodon.component.logs import set_up_logging
 from monodon.component.settings import read_settings
+from monodon.component.sharing import sweep
 from monodon.errors import IpcError, MonodonError
 
 logger = logging.getLogger(__name__)
@@ -182,6 +183,7 @@ async def under_nucleus(
             work=work or Path.cwd(),
         )
         await link.watch_configuration(component.apply, component.refusal)
+        sweep()
         try:
             yield component
         finally:

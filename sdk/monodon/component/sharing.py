@@ -3,7 +3,8 @@
 Each array is a file of its own in /dev/shm, written once and never again. Who shares or reads it holds a lease on it,
 a shared ``flock``, which the kernel ends when its process dies. The owner takes away the name when it lets go, the
 last reader when the owner is dead; readers that are not done keep the memory for as long as they map it.
-What an owner without readers left behind goes within seconds if anybody shares: a file that nobody leases is nobody's.
+What a killed owner left unread goes when a component starts, the owner again or another, and within seconds while
+anybody shares or receives: a file that nobody leases is nobody's. Only its user may remove it, or root.
 
 Python's own ``multiprocessing.shared_memory`` is no help before 3.13: it unlinks under other readers.
 """
@@ -193,15 +194,19 @@ class Sharer:
         view, dtype = _bytes_of(array)
         if view.nbytes > self._budget_bytes:
             raise IpcError(f"an array of {view.nbytes} bytes is over the budget of {self._budget_bytes}", code=NO_ROOM)
-        now_s = self._clock()
-        if now_s >= self._sweep_at_s:
-            self._sweep_at_s = now_s + self._keep_s
-            sweep(self._folder)
+        self.sweep()
         self._make_room(view.nbytes)
         lease = self._write(view, _group(group))
         self._leases.append(lease)
         shape = tuple(int(length) for length in getattr(array, "shape", (view.nbytes,)))
         return Handle(name=lease.path.name, shape=shape, dtype=dtype, size_bytes=view.nbytes)
+
+    def sweep(self) -> None:
+        """Remove what killed owners left, unless that was done a short while ago."""
+        now_s = self._clock()
+        if now_s >= self._sweep_at_s:
+            self._sweep_at_s = now_s + self._keep_s
+            sweep(self._folder)
 
     def _make_room(self, size_bytes: int) -> None:
         while self._leases and (
@@ -262,9 +267,9 @@ def _bytes_of(array: Any) -> tuple[memoryview, str]:
         raise IpcError(f"a {type(array).__name__} cannot be shared: {error}", code=INVALID_MESSAGE) from error
 
 
-def sweep(folder: Path) -> None:
+def sweep(folder: Path | None = None) -> None:
     """Remove what nobody leases: its owner was killed, and every reader is done."""
-    for path in folder.glob("monodon-*"):
+    for path in (folder or _folder()).glob("monodon-*"):
         if _NAME.fullmatch(path.name):
             with suppress(OSError), _descriptor(path) as descriptor:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
