@@ -69,9 +69,13 @@ async def test_a_dropped_connection_is_made_again_with_its_subscriptions(
     assert "connected to the nucleus again" in caplog.messages
 
 
-async def test_a_call_while_the_nucleus_is_away_waits_for_its_return(socket_nucleus: Any) -> None:
+async def test_a_call_while_the_nucleus_is_away_waits_for_its_return(
+    socket_nucleus: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     async with link_to(socket_nucleus) as link:
         await socket_nucleus.stop()
+        while "the connection to the nucleus is lost" not in caplog.text:  # what was sent before would be lost with it
+            await asyncio.sleep(0.005)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(link.publish("a", {"n": 1}))
             await asyncio.sleep(0.05)
