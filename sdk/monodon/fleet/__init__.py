@@ -4,14 +4,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from monodon.fleet.aws import Aws
-    from monodon.fleet.deploying import Change, Created, deploy, follow
+    from monodon.fleet.deploying import Applied, apply, deploy, make_plan
     from monodon.fleet.desired import Desired, DesiredComponent, Ring
-    from monodon.fleet.planning import Finding, Plan, Severity
+    from monodon.fleet.exporting import export
+    from monodon.fleet.following import Change, Created, Progress, Result, follow, watch
+    from monodon.fleet.live import read_live
+    from monodon.fleet.planned import Finding, Plan, Severity
     from monodon.fleet.provisioning import Endpoints, cloud_endpoints, provision, provision_account
     from monodon.fleet.reading import read_desired
     from monodon.fleet.status import DeviceStatus, device_status, fleet_status
 
 __all__ = [
+    "Applied",
     "Aws",
     "Change",
     "Created",
@@ -21,34 +25,53 @@ __all__ = [
     "Endpoints",
     "Finding",
     "Plan",
+    "Progress",
+    "Result",
     "Ring",
     "Severity",
+    "apply",
     "cloud_endpoints",
     "deploy",
     "device_status",
+    "export",
     "fleet_status",
     "follow",
+    "make_plan",
     "provision",
     "provision_account",
     "read_desired",
+    "read_live",
+    "watch",
 ]
 
 _HOMES = {
+    "Applied": "deploying",
     "Aws": "aws",
-    "Change": "deploying",
-    "Created": "deploying",
+    "Change": "following",
+    "Created": "following",
     "Desired": "desired",
     "DesiredComponent": "desired",
     "DeviceStatus": "status",
     "Endpoints": "provisioning",
+    "Finding": "planned",
+    "Plan": "planned",
+    "Progress": "following",
+    "Result": "following",
+    "Ring": "desired",
+    "Severity": "planned",
+    "apply": "deploying",
     "cloud_endpoints": "provisioning",
     "deploy": "deploying",
     "device_status": "status",
+    "export": "exporting",
     "fleet_status": "status",
-    "follow": "deploying",
+    "follow": "following",
+    "make_plan": "deploying",
     "provision": "provisioning",
     "provision_account": "provisioning",
     "read_desired": "reading",
+    "read_live": "live",
+    "watch": "following",
 }
 
 

@@ -1,186 +1,145 @@
-"""Create a deployment, and follow it until every device of its target has an answer."""
+"""Apply a plan, once."""
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from botocore.exceptions import ClientError
-
+from monodon.core.json import Json
 from monodon.errors import FleetError
-from monodon.fleet.aws import Aws, is_missing, told
+from monodon.fleet.aws import Aws, told
+from monodon.fleet.content import Content, content_of, is_same
 from monodon.fleet.desired import Desired
-
-#: What an execution ends in. Source: AWS IoT Jobs; COMPLETED is a single thing's SUCCEEDED (cloud.md 4).
-SUCCESSES = frozenset({"SUCCEEDED", "COMPLETED"})
-FAILURES = frozenset({"FAILED", "TIMED_OUT", "REJECTED", "CANCELED", "REMOVED"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Created:
-    """A deployment that AWS has accepted."""
-
-    deployment_id: str
-    target_arn: str
-    job_id: str | None
+from monodon.fleet.following import Change as Change
+from monodon.fleet.following import Created as Created
+from monodon.fleet.following import effective as effective
+from monodon.fleet.following import follow as follow
+from monodon.fleet.following import installed as installed
+from monodon.fleet.following import why as why
+from monodon.fleet.live import deployment, live_deployment, read_live
+from monodon.fleet.live import target_arn as target_arn
+from monodon.fleet.patience import Patience
+from monodon.fleet.planned import Plan
+from monodon.fleet.planning import plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """A device's execution has another status; ``reason`` says why it failed."""
+class Applied:
+    """What came of a plan.
 
-    thing: str
-    status: str
-    reason: str = ""
-    at_s: float = 0.0
+    Args:
+        is_new: False if what is live says all that was planned, so nothing was sent.
+        overtook: ids of deployments that somebody else made between the plan and ours; ours replaced them.
+    """
 
-    @property
-    def is_final(self) -> bool:
-        """Whether the device is done with the deployment."""
-        return self.status in SUCCESSES | FAILURES
-
-    @property
-    def is_success(self) -> bool:
-        """Whether the device runs what was deployed."""
-        return self.status in SUCCESSES
+    created: Created
+    is_new: bool = True
+    overtook: tuple[str, ...] = ()
 
 
-def target_arn(aws: Aws, target: str) -> str:
-    """Return the ARN of ``thinggroup/<name>``, ``thing/<name>`` or an ARN.
+def make_plan(
+    aws: Aws, desired: Desired, *, allow: tuple[str, ...] = (), again: bool = False, now_s: float | None = None
+) -> Plan:
+    """Return the plan that makes a target run what is desired; only reads.
+
+    Args:
+        allow: codes of findings that are meant, such as REMOVES.
+        again: make a new revision even if it says the same.
 
     Raises:
-        FleetError: it is neither.
+        FleetError: there is no such target, or AWS refuses a call.
     """
-    kind, _, name = target.partition("/")
-    if target.startswith("arn:"):
-        return target
-    if kind == "thinggroup" and name:
-        return aws.group_arn(name)
-    if kind == "thing" and name:
-        return aws.thing_arn(name)
-    raise FleetError(f"{target!r} is no target", hint="write thinggroup/NAME, thing/NAME or an ARN")
+    live = read_live(aws, desired)
+    parent = target_arn(aws, desired.parent_target) if desired.parent_target else ""
+    now_s = time.time() if now_s is None else now_s
+    return plan(desired, live, now_s=now_s, parent_arn=parent, allow=allow, again=again)
 
 
-def deploy(aws: Aws, desired: Desired) -> Created:
-    """Create the deployment that makes a target run what is desired.
+def apply(aws: Aws, plan: Plan, *, patience: Patience | None = None) -> Applied:
+    """Create the deployment that a plan asks for, unless it is live already.
+
+    AWS cannot compare and set: between the last look and the call, somebody else's deployment may slip in. The client
+    token and the look make that window one call long; ``overtook`` tells afterwards if it happened.
 
     Raises:
-        FleetError: AWS refuses it.
+        FleetError: the plan has errors, what is live has changed since it was made, or AWS refuses it.
     """
-    arn = target_arn(aws, desired.target)
-    with told():
-        answer = aws.greengrass.create_deployment(**_request(arn, desired))
-    return Created(deployment_id=answer["deploymentId"], target_arn=arn, job_id=answer.get("iotJobId"))
+    if plan.errors:
+        first = plan.errors[0]
+        raise FleetError(f"the plan cannot be applied: {first.message}", hint=first.hint)
+    patience = patience or Patience()
+    live = patience.call(lambda: live_deployment(aws, plan.target_arn))
+    if live is not None and (plan.is_empty or live["deploymentId"] != plan.replaces) and says(live, plan.request):
+        return Applied(created=_created(live), is_new=False)
+    if (live["deploymentId"] if live is not None else None) != plan.replaces:
+        raise FleetError(_moved(live, plan), hint="plan again, and see what would change now")
+    answer = patience.call(lambda: aws.greengrass.create_deployment(**plan.request, clientToken=plan.token))
+    made = patience.call(lambda: deployment(aws, answer["deploymentId"]))
+    return Applied(created=_created({**made, **answer}), overtook=_overtaken(aws, plan, made, patience))
 
 
-def _request(arn: str, desired: Desired) -> dict[str, Any]:
-    components: dict[str, Any] = {}
-    for name, one in desired.components.items():
-        update: dict[str, Any] = {} if one.merge is None else {"merge": json.dumps(one.merge)}
-        if one.reset:
-            update["reset"] = list(one.reset)
-        component = {"componentVersion": str(one.version), **({"configurationUpdate": update} if update else {})}
-        components[str(name)] = component
-    policies = {"failureHandlingPolicy": desired.on_failure or "ROLLBACK"}
-    request = {"targetArn": arn, "components": components, "deploymentPolicies": policies}
-    return request | ({"deploymentName": desired.name} if desired.name else {})
-
-
-def follow(
-    aws: Aws, created: Created, *, timeout_s: float, clock: Callable[[], float] = time.monotonic
-) -> Iterator[Change]:
-    """Yield each change of status of each device, until all have ended.
+def deploy(aws: Aws, desired: Desired, *, say: Callable[[str], None] = lambda text: None) -> Created:
+    """Plan, and apply the plan: make a target run what is desired.
 
     Raises:
-        FleetError: not all have within ``timeout_s`` seconds (those that wait are named), or AWS refuses a call.
+        FleetError: something speaks against it, or AWS refuses it.
     """
-    started = clock()
-    statuses: dict[str, str] = {}
-    pause_s = 0.05
-    while True:
-        before = dict(statuses)
-        for thing, status in executions(aws, created).items():
-            if statuses.get(thing) != status:
-                statuses[thing] = status
-                reason = why(aws, thing, created) if status in FAILURES else ""
-                yield Change(thing=thing, status=status, reason=reason, at_s=clock() - started)
-        waiting = sorted(thing for thing, status in statuses.items() if status not in SUCCESSES | FAILURES)
-        if statuses and not waiting:
-            return
-        if clock() - started > timeout_s:
-            who = ", ".join(f"{thing} ({statuses[thing]})" for thing in waiting[:5]) or "no device has taken it up"
-            raise FleetError(
-                f"deployment {created.deployment_id} has not ended within {timeout_s:g} s: {who}",
-                hint="a device that is offline takes it up when it comes back; look with scripts/fleet_status",
+    return apply(aws, make_plan(aws, desired), patience=Patience(say=say)).created
+
+
+def says(live: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
+    """Tell whether a deployment says what a request asked for; AWS fills in what a request left out."""
+    there, wanted = content_of(live), content_of(request)
+    return is_same(there, replace(wanted, policies=_filled(wanted, there)))
+
+
+def _filled(wanted: Content, there: Content) -> dict[str, Json]:
+    def fill(key: str, default: Json) -> Json:
+        value = wanted.policies.get(key, default)
+        return {**default, **value} if isinstance(value, dict) and isinstance(default, dict) else value
+
+    return {**wanted.policies, **{key: fill(key, default) for key, default in there.policies.items()}}
+
+
+def _created(answer: Mapping[str, Any]) -> Created:
+    return Created(
+        deployment_id=answer["deploymentId"],
+        target_arn=answer["targetArn"],
+        job_id=answer.get("iotJobId"),
+        revision=str(answer.get("revisionId") or ""),
+    )
+
+
+def _moved(live: Mapping[str, Any] | None, plan: Plan) -> str:
+    planned = f"{plan.replaces} (revision {plan.revision})" if plan.replaces else "nothing"
+    if live is None:
+        return f"the live deployment changed since the plan: it was {planned}, and is gone"
+    name = f" {live['deploymentName']!r}" if live.get("deploymentName") else ""
+    now = f"{live['deploymentId']} (revision {live.get('revisionId')}){name}"
+    return f"the live deployment changed since the plan: it was {planned}, and now is {now}"
+
+
+def _overtaken(aws: Aws, plan: Plan, made: Mapping[str, Any], patience: Patience) -> tuple[str, ...]:
+    """The deployments with revisions between the one that was planned on and ours."""
+    before, ours = _number(plan.revision), _number(made.get("revisionId"))
+    if ours <= before + 1:
+        return ()
+
+    def between() -> tuple[str, ...]:
+        with told():
+            pages = aws.greengrass.get_paginator("list_deployments").paginate(
+                targetArn=plan.target_arn, historyFilter="ALL"
             )
-        pause_s = 0.05 if statuses != before else min(pause_s * 1.3, 3.0)
-        time.sleep(pause_s)
+            listed = [one for page in pages for one in page["deployments"]]
+        return tuple(
+            one["deploymentId"]
+            for one in listed
+            if before < _number(one.get("revisionId")) < ours and one["targetArn"] == plan.target_arn
+        )
+
+    return patience.call(between) if plan.replaces is not None else ()
 
 
-def executions(aws: Aws, created: Created) -> dict[str, str]:
-    """Return the status of each thing of a deployment."""
-    with told():
-        if created.job_id is not None and ":thinggroup/" in created.target_arn:
-            pages = aws.iot.get_paginator("list_job_executions_for_job").paginate(jobId=created.job_id)
-            summaries = [summary for page in pages for summary in page["executionSummaries"]]
-            return {one["thingArn"].rpartition("/")[2]: one["jobExecutionSummary"]["status"] for one in summaries}
-        thing = created.target_arn.rpartition("/")[2]
-        found = effective(aws, thing, created.deployment_id)
-        return {thing: str(found["coreDeviceExecutionStatus"])} if found else {}
-
-
-def effective(aws: Aws, thing: str, deployment_id: str) -> Mapping[str, Any] | None:
-    """Return what AWS knows of one deployment on one device."""
-    paginator = aws.greengrass.get_paginator("list_effective_deployments")
-    try:
-        for page in paginator.paginate(coreDeviceThingName=thing):
-            for one in page["effectiveDeployments"]:
-                if one["deploymentId"] == deployment_id:
-                    found: Mapping[str, Any] = one
-                    return found
-    except ClientError as error:
-        if not is_missing(error):  # a device that never reported
-            raise
-    return None
-
-
-def why(aws: Aws, thing: str, created: Created) -> str:
-    """Return why a device failed: the cause it gave, else its error codes, else what its components say."""
-    with told():
-        if created.job_id is not None and (cause := _failure_cause(aws, thing, created.job_id)):
-            return cause
-        found = effective(aws, thing, created.deployment_id) or {}
-        details = found.get("statusDetails") or {}
-        parts = [found.get("reason") or "", " > ".join(details.get("errorStack") or ())]
-        parts += [
-            f"{one['componentName']} is {one['lifecycleState']}: {one['lifecycleStateDetails']}"
-            for one in installed(aws, thing)
-            if one.get("lifecycleState") in ("BROKEN", "ERRORED") and one.get("lifecycleStateDetails")
-        ]
-    return "; ".join(part for part in parts if part) or "the device gave no reason"
-
-
-def _failure_cause(aws: Aws, thing: str, job_id: str) -> str:
-    """Return what the device wrote into its job execution; "" where it wrote nothing, or AWS has forgotten it."""
-    try:
-        execution = aws.iot.describe_job_execution(jobId=job_id, thingName=thing)["execution"]
-    except ClientError as error:
-        if is_missing(error):
-            return ""
-        raise
-    details = (execution.get("statusDetails") or {}).get("detailsMap") or {}
-    status, cause = details.get("detailed-deployment-status", ""), details.get("deployment-failure-cause", "")
-    return f"{status}: {cause}" if status and cause else cause or status
-
-
-def installed(aws: Aws, thing: str) -> list[Mapping[str, Any]]:
-    """Return the components that a core device reported last, all of them; none if it never did."""
-    paginator = aws.greengrass.get_paginator("list_installed_components")
-    try:
-        pages = list(paginator.paginate(coreDeviceThingName=thing, topologyFilter="ALL"))
-    except ClientError as error:
-        if is_missing(error):
-            return []
-        raise
-    return [one for page in pages for one in page["installedComponents"]]
+def _number(revision: object) -> int:
+    text = str(revision or "0")
+    return int(text) if text.isdecimal() else 0

@@ -105,6 +105,7 @@ def read_live(aws: Aws, desired: Desired) -> Live:
 
 
 def _read(aws: Aws, desired: Desired) -> Live:
+    _ = aws.greengrass, aws.iot, aws.s3  # made before threads share them
     arn = target_arn(aws, desired.target)
     members = members_of(aws, arn)
     current = live_deployment(aws, arn)
