@@ -14,7 +14,7 @@ from tests.nucleus.bench import B_, DEADLINE_S, FOREVER, A, B, Bench, C, E, F, G
 from monodon.core.names import ComponentName
 from monodon.core.plan import RunWith
 from monodon.errors import DeploymentError, StateError
-from monodon.nucleus.limits import Kind, Limits
+from monodon.nucleus.limits import Limits
 
 
 async def test_the_hour_is_shorter_where_the_recipe_says_so(bench: Bench) -> None:
@@ -409,24 +409,3 @@ async def test_two_hundred_restarts_leak_no_descriptor_no_zombie_no_orphan(bench
     await bench.settled()
     assert bench.supervisor.pids(A) == []
     assert Path(f"/proc/self/task/{os.getpid()}/children").read_text().split() == []
-
-
-@pytest.mark.slow
-async def test_a_fork_bomb_stays_in_its_limit_and_is_ended(tmp_path: Path) -> None:
-    """``systemResourceLimits.pids``: a component that starts ever more processes hurts itself alone."""
-    bench = Bench(tmp_path)
-    async with asyncio.timeout(60), bench.supervisor:
-        limits = bench.supervisor._device.limits
-        if limits.kind is Kind.RLIMIT and os.geteuid() == 0:
-            pytest.skip("root's processes are counted by cgroups alone, and there are none here")
-        bench.put({"Run": "while :; do sleep 1000 & done"}, run_with=RunWith(pids=40))
-        bench.supervisor.start(A)
-        await bench.said("Cannot fork")
-        assert len(bench.supervisor.pids(A)) <= 40
-        started = asyncio.get_running_loop().time()
-        await bench.run({"Startup": "true"}, B_)
-        assert asyncio.get_running_loop().time() - started < 5
-        bench.supervisor.stop(A)
-        await bench.until(lambda now: now[A].state in (F, B) and now[A].is_settled)
-        await bench.supervisor.remove(A)
-    bench.logs.close()
