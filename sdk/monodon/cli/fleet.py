@@ -7,12 +7,17 @@ from typing import Any
 
 import click
 
-from monodon.errors import FleetError
+from monodon.cli.fleet_deploy import deploy
+from monodon.cli.fleet_plan import export, plan
 
 
 @click.group()
 def command() -> None:
     """Provision, deploy to and watch a fleet: on AWS, or on the embedded cloud that AWS_ENDPOINT_URL names."""
+
+
+for verb in (plan, deploy, export):
+    command.add_command(verb)
 
 
 @command.command()
@@ -36,31 +41,6 @@ def provision(thing: str, group: str, root: Path, root_ca: Path, cloud: Path | N
     endpoints = cloud_endpoints(json.loads((cloud / "ready.json").read_text())) if cloud else None
     for step in steps(Aws(), thing=thing, group=group, root=root, root_ca=root_ca, endpoints=endpoints):
         click.echo(f"{'made' if step.made else 'found'} {step.what}")
-
-
-@command.command()
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("--timeout", "timeout_s", default=600.0, show_default=True, help="Seconds to wait for all devices.")
-@click.option("--no-follow", is_flag=True, help="Do not wait for the devices.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def deploy(file: Path, timeout_s: float, no_follow: bool, as_json: bool) -> None:
-    """Deploy what FILE desires, and follow it; exit 1 if a device fails."""
-    from dataclasses import asdict
-
-    from monodon.fleet import Aws, follow, read_desired
-    from monodon.fleet import deploy as create
-
-    aws, tell = Aws(), teller(as_json)
-    created = create(aws, read_desired(file))
-    tell(f"deployment {created.deployment_id} for {created.target_arn}", {"kind": "created", **asdict(created)})
-    failed = []
-    for change in follow(aws, created, timeout_s=timeout_s) if not no_follow else ():
-        reason = f": {change.reason}" if change.reason else ""
-        tell(f"{change.at_s:6.1f} s  {change.thing} {change.status}{reason}", {"kind": "change", **asdict(change)})
-        if change.is_final and not change.is_success:
-            failed.append(change.thing)
-    if failed:
-        raise FleetError(f"deployment {created.deployment_id} failed on {len(failed)}: {', '.join(sorted(failed)[:5])}")
 
 
 @command.command()

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from monodon.core.json import Json
+from monodon.errors import FleetError
 
 
 class Severity(StrEnum):
@@ -118,3 +119,46 @@ class Plan:
     def to_json(self) -> dict[str, Json]:
         """Return the plan as JSON values."""
         return {**asdict(self), "token": self.token}
+
+
+def read_plan(document: Mapping[str, Json], *, file: str) -> Plan:
+    """Return the plan that `Plan.to_json` wrote.
+
+    Raises:
+        FleetError: it is none, or was changed since it was written.
+    """
+    try:
+        plan = Plan(
+            target_arn=document["target_arn"],
+            replaces=document["replaces"],
+            revision=document["revision"],
+            request=document["request"],
+            versions=document["versions"],
+            differences=tuple(_difference(one) for one in document["differences"]),
+            findings=tuple(
+                Finding(
+                    severity=Severity(one["severity"]),
+                    code=one["code"],
+                    message=one["message"],
+                    hint=one["hint"],
+                    details=tuple(_difference(each) for each in one["details"]),
+                )
+                for one in document["findings"]
+            ),
+            devices=_touched(document["devices"]),
+        )
+        is_whole = plan.token == document["token"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FleetError(f"{file} is not a plan of this version of Monodon", hint="plan again") from error
+    if not is_whole:
+        raise FleetError(f"{file} was changed since it was planned", hint="change the fleet file, and plan again")
+    return plan
+
+
+def _difference(one: Mapping[str, Json]) -> Difference:
+    return Difference(**{**one, "kind": Kind(one["kind"])})
+
+
+def _touched(document: Mapping[str, Json]) -> Touched:
+    names: dict[str, tuple[str, ...]] = {key: tuple(each) for key, each in document.items() if key != "total"}
+    return Touched(total=document["total"], **names)
