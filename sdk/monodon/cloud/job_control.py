@@ -1,78 +1,24 @@
-"""Jobs under control: made, handed out as the rollout says, aborted, timed out, cancelled; things told of it.
+"""Jobs under control: made, changed, cancelled and forgotten, by the cloud's other backends."""
 
-A notification leaves after the transaction that changed the queue is on disk, so whoever asks because of it finds what
-it announced.
-"""
-
-import json
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Protocol
 
-from monodon.cloud import job_topics as topics
-from monodon.cloud.job_store import Job, JobExecution, JobStore
+from monodon.cloud.job_rollout import LIVE_JOB, JobRollout
+from monodon.cloud.job_store import Job, JobExecution
 from monodon.cloud.protocol.errors import ServiceError
-from monodon.cloud.store import Store
 from monodon.core.json import Json
 from monodon.core.names import job_arn
-from monodon.core.rollout import LIVE, MINUTE_S, Event, ExecutionStatus, advance, decide
+from monodon.core.rollout import Event, ExecutionStatus
 from monodon.errors import InvalidTransition
 
 logger = logging.getLogger(__name__)
 
 _THING = ":thing/"
-_LIVE_JOB = "IN_PROGRESS"
-#: One thing more than any rate lets through at once: enough to know that some are left.
-_MORE_THAN_A_MINUTE = 1002
 
 
-class Publish(Protocol):
-    """``Broker.publish``, as far as it is used here."""
-
-    def __call__(self, topic: str, payload: bytes) -> None: ...
-
-
-def _ignore(*_: object) -> None:
-    """For callers that do not listen."""
-
-
-class JobControl:
-    """Every job of the account, as the cloud sees it.
-
-    Args:
-        broker_publish: how messages leave (topic, payload).
-        group_members: the things in a group, by the group's ARN; nested ones included.
-        is_member: whether a group (ARN) has a thing, where that can be said without listing the group.
-        on_execution: told of each execution that is new or has changed, inside the transaction.
-        on_job: told of each job whose status changed: job id, IN_PROGRESS, COMPLETED or CANCELED.
-        now: seconds since the epoch.
-    """
-
-    def __init__(
-        self,
-        *,
-        store: Store,
-        broker_publish: Publish,
-        group_members: Callable[[str], Collection[str]],
-        is_member: Callable[[str, str], bool] | None = None,
-        on_execution: Callable[[JobExecution], None] = _ignore,
-        on_job: Callable[[str, str], None] = _ignore,
-        now: Callable[[], float],
-        region: str,
-        account: str,
-    ) -> None:
-        self._store = store
-        self._jobs = JobStore(store)
-        self._publish = broker_publish
-        self._group_members = group_members
-        self._is_member = is_member or (lambda group, thing: thing in group_members(group))
-        self._on_execution = on_execution
-        self._on_job = on_job
-        self._now = now
-        self._region = region
-        self._account = account
-        self._changed: dict[tuple[str, str | None], str | None] = {}
+class JobControl(JobRollout):
+    """Every job of the account, as the cloud's other backends see it."""
 
     # Control
 
@@ -123,15 +69,7 @@ class JobControl:
         Raises:
             ServiceError: ResourceNotFoundException; InvalidRequestException, it is over.
         """
-        job, now = self._live(job_id), self._now()
-        with self._store.transaction():
-            self._jobs.release(job_id, 1 << 30)
-            job = replace(job, is_forced=force, reason_code=reason_code, comment=comment)
-            self._end_job(job, "CANCELED", now)
-            event = Event.FORCE_CANCELED if force else Event.CANCELED
-            for execution in list(self._jobs.executions(job_id)):
-                if execution.status is ExecutionStatus.QUEUED or (force and execution.is_live):
-                    self._move(execution, event, now)
+        self._cancel(self._live(job_id), force=force, reason_code=reason_code, comment=comment)
 
     def cancel_execution(
         self, job_id: str, thing: str, *, force: bool = False, details: Mapping[str, str] | None = None
@@ -164,7 +102,7 @@ class JobControl:
             raise ServiceError("InvalidStateTransitionException", text)
         with self._store.transaction():
             if execution.is_live:
-                self._will_notify(thing, execution.namespace)
+                self._notices.expect_change(thing, execution.namespace)
             self._jobs.delete(execution)
             self._roll(self.job(job_id), self._now())
 
@@ -216,19 +154,8 @@ class JobControl:
         with self._store.transaction():
             for execution in self._jobs.executions(job_id):
                 if execution.is_live:
-                    self._will_notify(execution.thing, job.namespace)
+                    self._notices.expect_change(execution.thing, job.namespace)
             self._jobs.delete_job(job_id)
-
-    def job(self, job_id: str) -> Job:
-        """One job.
-
-        Raises:
-            ServiceError: ResourceNotFoundException.
-        """
-        job = self._jobs.job(job_id)
-        if job is None:
-            raise ServiceError("ResourceNotFoundException", f"Job {job_id} cannot be found", resourceId=job_id)
-        return job
 
     def jobs(self, *, after: str | None = None) -> Iterator[Job]:
         """Every job, by id; past the one of id ``after``."""
@@ -236,7 +163,7 @@ class JobControl:
 
     def _live(self, job_id: str) -> Job:
         job = self.job(job_id)
-        if job.status != _LIVE_JOB:
+        if job.status != LIVE_JOB:
             raise ServiceError("InvalidRequestException", f"Job {job_id} is {job.status} already")
         return job
 
@@ -261,7 +188,7 @@ class JobControl:
         now = self._now()
         with self._store.transaction():
             for job in list(self._jobs.jobs()):
-                if job.status == _LIVE_JOB and job.is_continuous:
+                if job.status == LIVE_JOB and job.is_continuous:
                     self._membership(job, thing, now)
 
     def forget_thing(self, thing: str) -> None:
@@ -269,7 +196,7 @@ class JobControl:
         now = self._now()
         with self._store.transaction():
             for job in list(self._jobs.jobs()):
-                if job.status == _LIVE_JOB and self._jobs.drop_waiting(job.job_id, thing):
+                if job.status == LIVE_JOB and self._jobs.drop_waiting(job.job_id, thing):
                     self._roll(job, now)
             for execution in list(self._jobs.executions_of(thing)):
                 if execution.is_live:
@@ -296,127 +223,3 @@ class JobControl:
             _, is_thing, name = target.partition(_THING)
             things.update([name] if is_thing else self._group_members(target))
         return things
-
-    # Time
-
-    def tick(self, now: float) -> None:
-        """Go on with rollouts, and time out what has been in progress for too long; call it every second or so."""
-        overdue = self._jobs.overdue(now)
-        rolling = [job for job in self._jobs.jobs() if job.again_at is not None and job.again_at <= now]
-        if not overdue and not rolling:
-            return
-        with self._store.transaction():
-            for job_id, thing in overdue:
-                execution = self._jobs.execution(job_id, thing)
-                if execution is not None:
-                    self._move(execution, Event.TIMED_OUT, now)
-            for job in rolling:
-                self._roll(self.job(job.job_id), now)
-
-    def _roll(self, job: Job, now: float) -> None:
-        """Hand out, or give up, as the rules say now."""
-        if job.status != _LIVE_JOB:
-            return
-        rules = job.rules
-        is_paced = rules.maximum_per_minute is not None or rules.exponential is not None
-        waiting = self._jobs.waiting(job.job_id, _MORE_THAN_A_MINUTE if is_paced else None)
-        if not waiting and job.is_continuous and not rules.abort:
-            return
-        counts = self._jobs.counts(job.job_id)
-        decision = decide(rules, job.pace, len(waiting), counts, now)
-        if decision.abort is not None:
-            logger.warning("job %s is aborted: %s", job.job_id, decision.abort)
-            self.cancel(job.job_id, reason_code="ABORTED", comment=f"abort criterion reached: {decision.abort}")
-            return
-        job = replace(job, pace=decision.pace, again_at=decision.again_at_s)
-        self._jobs.put_job(job)
-        things = self._jobs.release(job.job_id, decision.release)
-        for sequence, thing in enumerate(things, start=self._jobs.take_sequence(len(things)) if things else 0):
-            self._queue(job, thing, sequence, now)
-        counts = self._jobs.counts(job.job_id)
-        is_over = len(waiting) == len(things) and not any(counts[status] for status in LIVE)
-        if is_over and not job.is_continuous:
-            self._end_job(job, "COMPLETED", now)
-
-    def _queue(self, job: Job, thing: str, sequence: int, now: float) -> None:
-        before = self._jobs.execution(job.job_id, thing)
-        self._will_notify(thing, job.namespace)
-        execution = JobExecution(
-            job_id=job.job_id,
-            thing=thing,
-            status=ExecutionStatus.QUEUED,
-            queued_at=now,
-            updated_at=now,
-            namespace=job.namespace,
-            number=1 if before is None else before.number + 1,
-            sequence=sequence,
-        )
-        self._jobs.put(execution, before)
-        self._on_execution(execution)
-
-    def _end_job(self, job: Job, status: str, now: float) -> None:
-        self._jobs.put_job(replace(job, status=status, updated_at=now, completed_at=now, again_at=None))
-        self._on_job(job.job_id, status)
-
-    # One execution
-
-    def _move(
-        self,
-        execution: JobExecution,
-        event: Event,
-        now: float,
-        details: Mapping[str, str] | None = None,
-        step_minutes: int | None = None,
-    ) -> JobExecution:
-        """Let something happen to an execution; tell whoever wants to know."""
-        status = advance(execution.status, event)
-        if status not in LIVE:
-            self._will_notify(execution.thing, execution.namespace)
-        job = self.job(execution.job_id)
-        started_at, deadline = execution.started_at, execution.deadline
-        if status is ExecutionStatus.IN_PROGRESS and started_at is None:
-            started_at = now
-            deadline = None if job.rules.timeout_s is None else now + job.rules.timeout_s
-        if step_minutes is not None:
-            deadline = None if step_minutes < 0 else now + step_minutes * MINUTE_S
-        after = replace(
-            execution,
-            status=status,
-            updated_at=now,
-            started_at=started_at,
-            version=execution.version + 1,
-            details=execution.details if details is None else dict(details),
-            deadline=deadline if status in LIVE else None,
-        )
-        self._jobs.put(after, execution)
-        self._on_execution(after)
-        if not after.is_live:
-            self._roll(job, now)
-        return after
-
-    def _will_notify(self, thing: str, namespace: str | None) -> None:
-        """A thing's list of pending jobs is about to change: say so once it has and is on disk."""
-        key = (thing, namespace)
-        if key not in self._changed:  # left over from a transaction that was undone: still as it was then
-            before = self._jobs.next(thing, namespace)
-            self._changed[key] = None if before is None else before.job_id
-        self._store.after_commit(lambda: self._notify(key))
-
-    def _notify(self, key: tuple[str, str | None]) -> None:
-        if key not in self._changed:  # another change of the same transaction has said it
-            return
-        thing, namespace = key
-        before = self._changed.pop(key)
-        now = self._now()
-        pending = self._jobs.pending(thing, namespace)
-        self._send(topics.notify_topic(thing, namespace), topics.notification(pending, now))
-        execution = self._jobs.next(thing, namespace)
-        if (None if execution is None else execution.job_id) != before:
-            self._send(topics.notify_next_topic(thing, namespace), self._answer(execution, now))
-
-    def _answer(self, execution: JobExecution | None, now: float, *, with_document: bool = True) -> dict[str, Json]:
-        document = self._jobs.document(execution.job_id) if execution is not None and with_document else None
-        return topics.answer(execution, document, now)
-
-    def _send(self, topic: str, payload: Mapping[str, Json]) -> None:
-        self._publish(topic, json.dumps(payload, separators=(",", ":")).encode())

@@ -1,13 +1,13 @@
 """Jobs and their executions as records: what is kept, and under which keys.
 
-A thing's work is found by its name, a job's by its id; nothing is held in memory, so a transaction that is undone
-leaves no trace.
+A thing's work is found by its name, a job's by its id; nothing is held in memory but what is checked against the disk
+each time, so a transaction that is undone leaves no trace.
 
 ================== ============================== =====================================================
 table              key                            record
 ================== ============================== =====================================================
 jobs               job                            targets, rules, status; ``documents`` has the document
-jobs.counts        job                            number of executions by status
+jobs.tally         job/status                     number of executions
 jobs.executions    job/thing                      one execution
 jobs.of_thing      thing/job                      (nothing)
 jobs.pending       thing/namespace/sequence/job   (nothing): QUEUED and IN_PROGRESS ones, oldest first
@@ -16,10 +16,11 @@ jobs.deadlines     time/job/thing                 (nothing): when an execution t
 ================== ============================== =====================================================
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from itertools import islice
+from functools import lru_cache
 
 from monodon.cloud.store import Store
 from monodon.core.json import Json
@@ -70,6 +71,8 @@ class Job:
     reason_code: str | None = None
     comment: str | None = None
     is_forced: bool = False
+    #: Where the ending of a cancelled job's executions has come to: past this thing; None: all of them, or none has to.
+    ending_after: str | None = None
 
     @property
     def rules(self) -> Rules:
@@ -88,25 +91,38 @@ class JobStore:
     def __init__(self, store: Store) -> None:
         self._jobs = store.table("jobs")
         self._documents = store.table("jobs.documents")
-        self._counts = store.table("jobs.counts")
+        self._tally = store.table("jobs.tally")
         self._executions = store.table("jobs.executions")
         self._of_thing = store.table("jobs.of_thing")
         self._pending = store.table("jobs.pending")
         self._waiting = store.table("jobs.waiting")
         self._deadlines = store.table("jobs.deadlines")
         self._sequence = store.table("jobs.sequence")
-        self._recent: dict[str, Json] = {}
+        self._recent: dict[str, bytes] = {}
+        #: Cancelled jobs whose executions are not all ended yet: only theirs are looked at twice.
+        self.ending = {job.job_id for job in self.jobs() if job.ending_after is not None}
+        with store.transaction():
+            self._take_over(store)
+
+    def _take_over(self, store: Store) -> None:
+        """Read the counts of an earlier version."""
+        before = store.table("jobs.counts")
+        for job_id, record in before.items():
+            for status, count in record.items():
+                self._tally.count((f"{job_id}/{status}", count))
+            before.delete(job_id)
 
     # Jobs
 
     def job(self, job_id: str) -> Job | None:
         """One job."""
-        record = self._jobs.get(job_id)
-        return None if record is None else _read_job(record)
+        text = self._jobs.text(job_id)
+        return None if text is None else _read_job(text)
 
     def jobs(self, *, after: str | None = None) -> Iterator[Job]:
         """Every job, by id; past the one of id ``after``."""
-        return (_read_job(record) for _, record in self._jobs.items(after=after))
+        found = (self.job(job_id) for job_id in self._jobs.keys(after=after))
+        return (job for job in found if job is not None)
 
     def put_job(self, job: Job) -> None:
         """Keep a job."""
@@ -114,14 +130,19 @@ class JobStore:
         self._jobs.put(job.job_id, {**record, "pace": job.pace.to_record(), "targets": list(job.targets)})
 
     def document(self, job_id: str) -> Json:
-        """A job's document; the last ones are held, since every thing of a job asks for the same. Not to be changed."""
+        """A job's document."""
+        text = self.document_text(job_id)
+        return None if text is None else json.loads(text)
+
+    def document_text(self, job_id: str) -> bytes | None:
+        """A job's document as JSON; the last ones are held, since every thing of a job asks for the same."""
         if job_id not in self._recent:
             record = self._documents.get(job_id)
             if record is None:
                 return None
             if len(self._recent) >= _RECENT:
                 self._recent.clear()
-            self._recent[job_id] = record["document"]
+            self._recent[job_id] = json.dumps(record["document"], separators=(",", ":")).encode()
         return self._recent[job_id]
 
     def put_document(self, job_id: str, document: Json) -> None:
@@ -133,16 +154,17 @@ class JobStore:
         """Forget a job with all its executions."""
         for execution in list(self.executions(job_id)):
             self.delete(execution)
-        for thing in self.waiting(job_id):
-            self.drop_waiting(job_id, thing)
+        self._waiting.delete_many(list(self._waiting.keys(f"{job_id}/")))
+        self._tally.delete_many([f"{job_id}/{status}" for status in ExecutionStatus])
         self._recent.pop(job_id, None)
-        for table in (self._jobs, self._documents, self._counts):
+        for table in (self._jobs, self._documents):
             table.delete(job_id)
 
     def counts(self, job_id: str) -> Counter[ExecutionStatus]:
         """Executions of a job by status."""
-        record = self._counts.get(job_id) or {}
-        return Counter({ExecutionStatus(status): count for status, count in record.items() if count})
+        prefix = f"{job_id}/"
+        found = ((ExecutionStatus(key.removeprefix(prefix)), count) for key, count in self._tally.counted(prefix))
+        return Counter({status: count for status, count in found if count})
 
     # Executions
 
@@ -167,13 +189,21 @@ class JobStore:
         """Live executions of a thing in a namespace (None: jobs without one), oldest first."""
         keys = self._pending.keys(f"{thing}/{namespace or ''}/")
         found = (self.execution(key.rsplit("/", 1)[1], thing) for key in keys)
-        return [execution for execution in found if execution is not None]
+        return [execution for execution in found if execution is not None and not self.has_ended(execution)]
 
     def next(self, thing: str, namespace: str | None) -> JobExecution | None:
         """The one in progress if there is one, else the oldest that is queued."""
         pending = self.pending(thing, namespace)
         running = (each for each in pending if each.status is ExecutionStatus.IN_PROGRESS)
         return next(running, pending[0] if pending else None)
+
+    def has_ended(self, execution: JobExecution) -> bool:
+        """Whether a live execution's job was cancelled, and the execution's own turn to end has not come yet."""
+        if execution.job_id not in self.ending or not execution.is_live:
+            return False
+        job = self.job(execution.job_id)
+        is_over = job is not None and job.ending_after is not None and execution.thing > job.ending_after
+        return is_over and (execution.status is ExecutionStatus.QUEUED or (job is not None and job.is_forced))
 
     def put(self, execution: JobExecution, before: JobExecution | None) -> None:
         """Keep an execution that was ``before``, with everything that is found by it."""
@@ -182,20 +212,16 @@ class JobStore:
         if before is None:
             self._of_thing.put(f"{execution.thing}/{execution.job_id}", {})
         self._index(before, execution)
-        counts = self._counts.get(execution.job_id) or {}
-        if before is not None:
-            counts[before.status] -= 1
-        counts[execution.status] = counts.get(execution.status, 0) + 1
-        self._counts.put(execution.job_id, counts)
+        if before is None or before.status is not execution.status:
+            changes = [] if before is None else [(f"{execution.job_id}/{before.status}", -1)]
+            self._tally.count(*changes, (f"{execution.job_id}/{execution.status}", 1))
 
     def delete(self, execution: JobExecution) -> None:
         """Forget one execution."""
         self._index(execution, None)
         self._executions.delete(f"{execution.job_id}/{execution.thing}")
         self._of_thing.delete(f"{execution.thing}/{execution.job_id}")
-        counts = self._counts.get(execution.job_id) or {}
-        counts[execution.status] = max(0, counts.get(execution.status, 0) - 1)
-        self._counts.put(execution.job_id, counts)
+        self._tally.count((f"{execution.job_id}/{execution.status}", -1))
 
     def _index(self, before: JobExecution | None, after: JobExecution | None) -> None:
         for table, name in ((self._pending, _pending_key), (self._deadlines, _deadline_key)):
@@ -206,10 +232,10 @@ class JobStore:
             if new is not None and new != old:
                 table.put(new, {})
 
-    def overdue(self, now: float) -> list[tuple[str, str]]:
-        """(job, thing) of every execution whose time is up."""
+    def overdue(self, now: float, count: int) -> list[tuple[str, str]]:
+        """(job, thing) of the first ``count`` executions whose time is up."""
         found = []
-        for key in self._deadlines.keys():  # noqa: SIM118
+        for key in self._deadlines.first_keys("", count):
             at, job_id, thing = key.split("/")
             if int(at) > now * 1000:
                 break
@@ -220,12 +246,16 @@ class JobStore:
 
     def wait(self, job_id: str, things: list[str]) -> None:
         """Line things up."""
-        for sequence, thing in enumerate(things, start=self.take_sequence(len(things))):
-            self._waiting.put(f"{job_id}/{sequence:016x}/{thing}", {})
+        first = self.take_sequence(len(things))
+        self._waiting.put_marks(
+            f"{job_id}/{sequence:016x}/{thing}" for sequence, thing in enumerate(things, start=first)
+        )
 
     def waiting(self, job_id: str, count: int | None = None) -> list[str]:
         """The first ``count`` things in line (None: all)."""
-        return [key.rsplit("/", 1)[1] for key in islice(self._waiting.keys(f"{job_id}/"), count)]
+        prefix = f"{job_id}/"
+        keys = self._waiting.keys(prefix) if count is None else self._waiting.first_keys(prefix, count)
+        return [key.rsplit("/", 1)[1] for key in keys]
 
     def drop_waiting(self, job_id: str, thing: str) -> bool:
         """Take a thing out of the line; False: it was not in it."""
@@ -236,10 +266,13 @@ class JobStore:
 
     def release(self, job_id: str, count: int) -> list[str]:
         """Take the first ``count`` things out of the line."""
-        keys = list(islice(self._waiting.keys(f"{job_id}/"), count))
-        for key in keys:
-            self._waiting.delete(key)
+        keys = self._waiting.first_keys(f"{job_id}/", count) if count else []
+        self._waiting.delete_many(keys)
         return [key.rsplit("/", 1)[1] for key in keys]
+
+    def release_all(self, job_id: str) -> None:
+        """Nobody is to be reached any more."""
+        self._waiting.delete_many(list(self._waiting.keys(f"{job_id}/")))
 
     def take_sequence(self, count: int) -> int:
         """The first of ``count`` numbers that were never given out."""
@@ -260,7 +293,9 @@ def _deadline_key(execution: JobExecution) -> str | None:
     return f"{int(execution.deadline * 1000):016d}/{execution.job_id}/{execution.thing}"
 
 
-def _read_job(record: dict[str, Json]) -> Job:
+@lru_cache(maxsize=256)
+def _read_job(text: str) -> Job:
+    record = json.loads(text)
     job = Job(**{**record, "targets": tuple(record["targets"]), "pace": Pace()})
     return replace(job, pace=Pace.from_record(record["pace"]))
 

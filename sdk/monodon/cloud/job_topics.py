@@ -9,6 +9,7 @@
 Source: ``cloud.md`` 5; AWS IoT Core developer guide, "Jobs MQTT API operations".
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,7 @@ from monodon.core.rollout import ExecutionStatus
 
 NEXT: Final = "$next"
 _NAMESPACE: Final = "namespace-"
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 #: The code of a rejection, and the error of the HTTP API that says the same.
 _ERRORS: Final = {
@@ -119,8 +121,24 @@ def listing(pending: Sequence[JobExecution], now: float) -> dict[str, Json]:
     return {"timestamp": int(now), "inProgressJobs": running, "queuedJobs": queued}
 
 
-def answer(execution: JobExecution | None, document: Json, now: float) -> dict[str, Json]:
-    """The answer that describes one execution; without ``execution`` when there is none."""
+def encode(payload: Mapping[str, Json]) -> bytes:
+    """A payload as bytes."""
+    return _encode(payload).encode()
+
+
+def with_document(payload: bytes, document: bytes) -> bytes:
+    """Put a job's document (JSON) at the end of the execution, which is the last member of the payload."""
+    return payload[:-2] + b',"jobDocument":' + document + b"}}"
+
+
+def first_of(pending: Sequence[JobExecution]) -> JobExecution | None:
+    """``$next``: the one in progress if there is one, else the oldest that is queued."""
+    running = (each for each in pending if each.status is ExecutionStatus.IN_PROGRESS)
+    return next(running, pending[0] if pending else None)
+
+
+def answer(execution: JobExecution | None, now: float) -> dict[str, Json]:
+    """The answer that describes one execution, its document apart; without ``execution`` when there is none."""
     if execution is None:
         return {"timestamp": int(now)}
     described = {
@@ -132,8 +150,6 @@ def answer(execution: JobExecution | None, document: Json, now: float) -> dict[s
     }
     if execution.deadline is not None:
         described["approximateSecondsBeforeTimedOut"] = max(0, int(execution.deadline - now))
-    if document is not None:
-        described["jobDocument"] = document
     return {"timestamp": int(now), "execution": described}
 
 

@@ -42,33 +42,34 @@ class Jobs(JobControl):
         try:
             body = topics.read_body(payload)
             token = body.get("clientToken")
-            answer: dict[str, Json] = {} if token is None else {"clientToken": token}
             with self._store.transaction():
-                self._store.after_commit(lambda: self._send(f"{topic}/accepted", answer))  # before any notification
-                answer.update(self._act(request, body, now))
+                answers: list[bytes] = []
+                # before any notification
+                self._store.after_commit(lambda: self._notices.send(f"{topic}/accepted", answers[0]))
+                answers.append(self._act(request, body, token, now))
         except Rejected as error:
             logger.info("refused %s of %s: %s", topic, identity.client_id, error)
-            self._send(f"{topic}/rejected", topics.rejection(error, token, now))
+            self._notices.send(f"{topic}/rejected", topics.encode(topics.rejection(error, token, now)))
 
-    def _act(self, request: topics.Request, body: Mapping[str, Json], now: float) -> dict[str, Json]:
+    def _act(self, request: topics.Request, body: Mapping[str, Json], token: str | None, now: float) -> bytes:
         thing, namespace = request.thing, request.namespace
+        given: dict[str, Json] = {} if token is None else {"clientToken": token}
         if request.verb == "get" and request.job_id is None:
-            return topics.listing(self._jobs.pending(thing, namespace), now)
+            return topics.encode({**given, **topics.listing(self._jobs.pending(thing, namespace), now)})
         with_document = body.get("includeJobDocument", True) is not False
         if request.verb == "start-next":
-            execution = self._start_next(thing, namespace, body, now)
-            return self._answer(execution, now)
+            return self._notices.describe(self._start_next(thing, namespace, body, now), now, token=token)
         if request.verb == "get":
-            if request.job_id == topics.NEXT:
-                return self._answer(self._jobs.next(thing, namespace), now, with_document=with_document)
-            return self._answer(self._describable(request, body), now, with_document=with_document)
+            is_next = request.job_id == topics.NEXT
+            found = self._jobs.next(thing, namespace) if is_next else self._describable(request, body)
+            return self._notices.describe(found, now, token=token, with_document=with_document)
         after = self._update(self._find(request, body), body, now)
-        answer: dict[str, Json] = {"timestamp": int(now)}
+        answer: dict[str, Json] = {**given, "timestamp": int(now)}
         if body.get("includeJobExecutionState") is True:
             answer["executionState"] = topics.state(after)
         if body.get("includeJobDocument") is True:
             answer["jobDocument"] = self._jobs.document(after.job_id)
-        return answer
+        return topics.encode(answer)
 
     def _find(self, request: topics.Request, body: Mapping[str, Json]) -> JobExecution:
         execution = None if request.job_id is None else self._jobs.execution(request.job_id, request.thing)
@@ -77,6 +78,9 @@ class Jobs(JobControl):
         number = body.get("executionNumber")
         if number is not None and number != execution.number:
             raise Rejected("ResourceNotFound", f"job {request.job_id} has no execution {number} on {request.thing}")
+        if self._jobs.has_ended(execution):
+            event = Event.FORCE_CANCELED if execution.status is ExecutionStatus.IN_PROGRESS else Event.CANCELED
+            return self._move(execution, event, self._now())
         return execution
 
     def _describable(self, request: topics.Request, body: Mapping[str, Json]) -> JobExecution:
@@ -160,12 +164,11 @@ class Jobs(JobControl):
             raise topics.service_error(error) from error
 
     def _output(self, execution: JobExecution | None, *, with_document: bool) -> dict[str, Json]:
-        answer = self._answer(execution, self._now(), with_document=with_document)
         if execution is None:
             return {}
-        described = answer["execution"]
-        if "jobDocument" in described:
-            described["jobDocument"] = json.dumps(described["jobDocument"])
+        described = topics.answer(execution, self._now())["execution"]
+        if with_document:
+            described["jobDocument"] = (self._jobs.document_text(execution.job_id) or b"null").decode()
         return {"execution": described}
 
 

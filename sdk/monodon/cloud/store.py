@@ -32,6 +32,10 @@ BLOBS = "blobs"
 LOCK = "cloud.lock"
 READY = "ready.json"
 
+#: Stands for the savepoint of an outermost transaction.
+_WHOLE = "whole"
+#: A large turn of the broker changes some megabytes of pages; what is not needed is not taken.
+_CACHE_KIB = 8 * 1024
 _PAGE = 500
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 #: Greater than every key that starts with the prefix before it.
@@ -69,12 +73,13 @@ class Table:
         row = self._store.query("SELECT value FROM records WHERE kind = ? AND key = ?", (self._name, key)).fetchone()
         return None if row is None else str(row[0])
 
-    def count(self, key: str, change: int) -> None:
-        """Change the number under ``key``, which begins at 0; ``counted`` reads it."""
+    def count(self, *changes: tuple[str, int]) -> None:
+        """Change numbers by key, which begin at 0; ``counted`` reads them."""
+        rows = ", ".join(["(?, ?, ?)"] * len(changes))
         self._store.write(
-            "INSERT INTO records (kind, key, value) VALUES (?, ?, ?) "
+            f"INSERT INTO records (kind, key, value) VALUES {rows} "  # noqa: S608
             "ON CONFLICT (kind, key) DO UPDATE SET value = value + excluded.value",
-            (self._name, key, change),
+            tuple(value for key, change in changes for value in (self._name, key, change)),
         )
 
     def counted(self, prefix: str) -> Iterator[tuple[str, int]]:
@@ -127,6 +132,31 @@ class Table:
         return rows
 
 
+class Log:
+    """Lines of bytes with a label each, in their order: cheaper than records for what does not stay."""
+
+    def __init__(self, store: "Store") -> None:
+        self._store = store
+
+    def add(self, label: str, data: bytes) -> int:
+        """Add a line; return its number, greater than any before that is still there."""
+        row = self._store.write("INSERT INTO log (label, data) VALUES (?, ?)", (label, data)).lastrowid
+        assert row is not None
+        return row
+
+    def has(self, number: int) -> bool:
+        """Whether the line is there."""
+        return self._store.query("SELECT 1 FROM log WHERE number = ?", (number,)).fetchone() is not None
+
+    def delete(self, number: int) -> None:
+        """Forget a line."""
+        self._store.write("DELETE FROM log WHERE number = ?", (number,))
+
+    def items(self) -> list[tuple[int, str, bytes]]:
+        """Number, label and data of every line, in order."""
+        return self._store.query("SELECT number, label, data FROM log ORDER BY number", ()).fetchall()
+
+
 class Store:
     """The state folder of one cloud; a context manager that closes it."""
 
@@ -134,9 +164,9 @@ class Store:
         self.folder = folder
         self.blobs = folder / BLOBS
         self._connection = connection
-        #: Open transactions, and how many of them SQLite knows of: those in which something was written.
-        self._depth = 0
-        self._begun = 0
+        #: Open transactions, each with the savepoint that undoes it; None: nothing was written in it so far. Those that
+        #: were opened without a write between them share one.
+        self._open: list[str | None] = []
         self._after_commit: list[Callable[[], None]] = []
 
     @classmethod
@@ -155,12 +185,17 @@ class Store:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise _damaged(folder, str(verdict))
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS records (kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, "
                 "PRIMARY KEY (kind, key)) WITHOUT ROWID"
+            )
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS log (number INTEGER PRIMARY KEY AUTOINCREMENT, label TEXT NOT NULL, "
+                "data BLOB NOT NULL)"
             )
             (folder / DATABASE).chmod(0o600)
         except sqlite3.Error as error:
@@ -175,6 +210,10 @@ class Store:
         """The records of one kind; nothing needs to be declared."""
         return Table(self, name)
 
+    def log(self) -> Log:
+        """The one log."""
+        return Log(self)
+
     @contextmanager
     def transaction(self, *, settles: bool = False) -> Iterator[None]:
         """All that is written inside is written together, or, after an exception, not at all.
@@ -186,23 +225,25 @@ class Store:
                 an outer one that itself lets nothing be seen before it is durable (a turn of the broker).
         """
         waiting = len(self._after_commit)
-        self._depth += 1
+        depth = len(self._open)
+        self._open.append(None)
         try:
             yield
-            if settles and self._depth > 1:
+            if settles and depth:
                 self._call_back(waiting)
-            if self._begun == self._depth:
-                self._connection.execute("COMMIT" if self._depth == 1 else f"RELEASE level{self._depth}")
-                self._begun -= 1
+            point = self._open[depth]
+            if point is not None and (depth == 0 or self._open[depth - 1] != point):
+                self._connection.execute("COMMIT" if point == _WHOLE else f"RELEASE {point}")
         except BaseException:
-            self._depth -= 1
+            point = self._open[depth]
             del self._after_commit[waiting:]
-            if self._begun > self._depth:
-                self._begun = self._depth
-                self._undo(None if self._depth == 0 else f"level{self._depth + 1}")
+            del self._open[depth:]
+            if point is not None:
+                self._open = [None if each == point else each for each in self._open]
+                self._undo(point)
             raise
-        self._depth -= 1
-        if self._depth == 0:
+        del self._open[depth:]
+        if not self._open:
             self._call_back(0)
 
     def _call_back(self, start: int) -> None:
@@ -215,32 +256,35 @@ class Store:
 
     def _begin(self) -> None:
         """Tell SQLite of the transactions that are open: something is about to be written."""
-        while self._begun < self._depth:
-            self._connection.execute("BEGIN IMMEDIATE" if self._begun == 0 else f"SAVEPOINT level{self._begun + 1}")
-            self._begun += 1
+        if not self._open or self._open[-1] is not None:
+            return
+        first = self._open.index(None)
+        point = f"level{first}" if first else _WHOLE
+        self._connection.execute(f"SAVEPOINT {point}" if first else "BEGIN IMMEDIATE")
+        self._open[first:] = [point] * (len(self._open) - first)
 
-    def _undo(self, savepoint: str | None) -> None:
-        """Undo a transaction, or what came after a savepoint; a full disk may have ended all of it already."""
+    def _undo(self, point: str) -> None:
+        """Undo what came after a savepoint; a full disk may have ended all of it already."""
         if not self._connection.in_transaction:
             return
-        if savepoint is None:
+        if point == _WHOLE:
             self._connection.execute("ROLLBACK")
         else:
-            self._connection.execute(f"ROLLBACK TO {savepoint}")
-            self._connection.execute(f"RELEASE {savepoint}")
+            self._connection.execute(f"ROLLBACK TO {point}")
+            self._connection.execute(f"RELEASE {point}")
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once the open transaction is durable, never if it is undone; at once if none is open."""
-        if self._depth:
+        if self._open:
             self._after_commit.append(callback)
         else:
             callback()
 
-    def query(self, statement: str, values: tuple[str | int, ...]) -> sqlite3.Cursor:
+    def query(self, statement: str, values: tuple[str | int | bytes, ...]) -> sqlite3.Cursor:
         """Run one statement that reads (for ``Table``)."""
         return self._connection.execute(statement, values)
 
-    def write(self, statement: str, values: tuple[str | int, ...]) -> sqlite3.Cursor:
+    def write(self, statement: str, values: tuple[str | int | bytes, ...]) -> sqlite3.Cursor:
         """Run one statement that writes (for ``Table``)."""
         self._begin()
         return self._connection.execute(statement, values)

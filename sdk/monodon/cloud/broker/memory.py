@@ -1,13 +1,17 @@
 """What the broker does not forget when it is killed: sessions, messages for them, retained messages."""
 
 import base64
+import math
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from monodon.cloud.broker.session import Outgoing, Session
 from monodon.core.json import Json
-from monodon.mqtt import Message
+from monodon.mqtt import Message, Publish, Reader, write
+
+_EXPIRY = struct.Struct("<d")
 
 
 class Table(Protocol):
@@ -19,10 +23,20 @@ class Table(Protocol):
     def items(self, prefix: str = "") -> Iterator[tuple[str, dict[str, Json]]]: ...
 
 
+class Log(Protocol):
+    """The part of ``store.Log`` that is used here."""
+
+    def add(self, label: str, data: bytes) -> int: ...
+    def has(self, number: int) -> bool: ...
+    def delete(self, number: int) -> None: ...
+    def items(self) -> list[tuple[int, str, bytes]]: ...
+
+
 class Store(Protocol):
     """The part of ``store.Store`` that is used here."""
 
     def table(self, name: str) -> Table: ...
+    def log(self) -> Log: ...
     def transaction(self, *, settles: bool = False) -> AbstractContextManager[None]: ...
 
 
@@ -32,25 +46,23 @@ class Memory:
     def __init__(self, store: Store) -> None:
         self.transaction = store.transaction
         self._sessions = store.table("broker.sessions")
-        self._messages = store.table("broker.messages")
+        self._messages = store.log()
+        self._earlier = store.table("broker.messages")
         self._retained = store.table("broker.retained")
         self._wills = store.table("broker.wills")
-        self._sequence = 0
 
     def sessions(self, *, limit: int) -> dict[str, Session]:
         """Every session on disk, with the messages that its client has not acknowledged, in order."""
         found = {key: Session.from_record(key, record, limit=limit) for key, record in self._sessions.items()}
-        for key, record in self._messages.items():
-            self._sequence = int(key, 16)
-            session = found.get(record["client"])
-            outgoing = Outgoing(
-                message=read_message(record["message"]),
-                subscription_ids=tuple(record["ids"]),
-                expires_at=record["expires_at"],
-                key=key,
-            )
-            if session is None or not session.offer(outgoing):
-                self._messages.delete(key)
+        for key, record in self._earlier.items():  # of an earlier version
+            message = read_message(record["message"])
+            outgoing = Outgoing(message, tuple(record["ids"]), record["expires_at"])
+            self._messages.add(record["client"], _write_outgoing(outgoing))
+            self._earlier.delete(key)
+        for number, client_id, data in self._messages.items():
+            session = found.get(client_id)
+            if session is None or not session.offer(_read_outgoing(number, data)):
+                self._messages.delete(number)
         return found
 
     def retained(self) -> dict[str, tuple[Message, float]]:
@@ -82,15 +94,7 @@ class Memory:
         """Keep a message for a session, unless it is kept already."""
         if outgoing.key is not None:
             return
-        self._sequence += 1
-        outgoing.key = f"{self._sequence:016x}"
-        record = {
-            "client": session.client_id,
-            "ids": list(outgoing.subscription_ids),
-            "expires_at": outgoing.expires_at,
-            "message": write_message(outgoing.message),
-        }
-        self._messages.put(outgoing.key, record)
+        outgoing.key = self._messages.add(session.client_id, _write_outgoing(outgoing))
 
     def drop(self, outgoing: Outgoing) -> None:
         """The message is acknowledged, expired, or nobody's any more."""
@@ -100,7 +104,7 @@ class Memory:
 
     def recheck(self, outgoing: Outgoing) -> bool:
         """Whether a message's record is there, after a transaction was undone; if not, it has no key any more."""
-        if outgoing.key is not None and self._messages.get(outgoing.key) is None:
+        if outgoing.key is not None and not self._messages.has(outgoing.key):
             outgoing.key = None
         return outgoing.key is not None
 
@@ -110,6 +114,21 @@ class Memory:
             self._retained.put(message.topic, {"message": write_message(message), "at": at})
         else:
             self._retained.delete(message.topic)
+
+
+def _write_outgoing(outgoing: Outgoing) -> bytes:
+    """The PUBLISH that it will be, behind the time at which it expires."""
+    expires_at = math.inf if outgoing.expires_at is None else outgoing.expires_at
+    return _EXPIRY.pack(expires_at) + write(outgoing.packet(1, -math.inf))
+
+
+def _read_outgoing(number: int, data: bytes) -> Outgoing:
+    (expires_at,) = _EXPIRY.unpack_from(data)
+    reader = Reader()
+    reader.feed(memoryview(data)[_EXPIRY.size :])
+    packet = reader.next_packet()
+    assert isinstance(packet, Publish)
+    return Outgoing(packet.message, packet.subscription_ids, None if math.isinf(expires_at) else expires_at, key=number)
 
 
 def write_message(message: Message) -> dict[str, Json]:

@@ -40,12 +40,12 @@ class Outgoing:
     message: Message
     subscription_ids: tuple[int, ...] = ()
     expires_at: float | None = None
-    key: str | None = None
+    key: int | None = None
 
     def packet(self, packet_id: int, now: float, *, duplicate: bool = False) -> Publish:
         """The PUBLISH to send now, its expiry what is left of it."""
         message = self.message
-        if self.expires_at is not None:
+        if self.expires_at is not None and now > 0:
             message = replace(message, expiry_s=max(0, round(self.expires_at - now)))
         return Publish(
             message=message, packet_id=packet_id, duplicate=duplicate, subscription_ids=self.subscription_ids

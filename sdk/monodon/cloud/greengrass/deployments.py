@@ -26,6 +26,7 @@ Request = dict[str, Any]
 NAMESPACE = "aws-gg-deployment"
 SHADOW = "AWSManagedGreengrassV2Deployment"
 _KIND = "DEPLOYMENT"
+_KNOWN_JOBS = 64
 _KEPT = ("deploymentName", "components", "iotJobConfiguration", "parentTargetArn")
 #: A deployment of a thing by what its device reports of it.
 _REPORTED = {
@@ -70,6 +71,8 @@ class Execution(Protocol):
     def namespace(self) -> str | None: ...
     @property
     def details(self) -> Mapping[str, str]: ...
+    @property
+    def queued_at(self) -> float: ...
 
 
 class Deployments:
@@ -98,6 +101,7 @@ class Deployments:
         self._order = store.table("greengrass.deployment_order")
         self._targets = store.table("greengrass.targets")
         self._of_job = store.table("greengrass.deployment_of_job")
+        self._known_jobs: dict[str, Mapping[str, Json]] = {}
         self._registry = registry
         self._tokens = tokens
         self._tags = tags
@@ -173,18 +177,28 @@ class Deployments:
 
     def on_execution(self, execution: Execution) -> None:
         """Keep how a group's deployment stands on a device."""
-        known = self._of_job.get(execution.job_id) if execution.namespace == NAMESPACE else None
+        known = self._deployment_of(execution.job_id) if execution.namespace == NAMESPACE else None
         if known is None:
             return
-        record = self._table.get(known["deployment_id"])
-        target = record["target"] if record is not None else known["target"]
         self._effective.job_execution(
             thing=execution.thing,
             deployment_id=known["deployment_id"],
-            target=target,
+            target=known["target"],
             status=str(execution.status),
             details=execution.details,
+            queued_at=execution.queued_at,
         )
+
+    def _deployment_of(self, job_id: str) -> Mapping[str, Json] | None:
+        """Deployment and target of a job; ids are never given twice, so what was found once holds."""
+        known = self._known_jobs.get(job_id)
+        if known is None:
+            known = self._of_job.get(job_id)
+            if known is not None:
+                if len(self._known_jobs) >= _KNOWN_JOBS:
+                    self._known_jobs.clear()
+                self._known_jobs[job_id] = known
+        return known
 
     def on_job(self, job_id: str, status: str) -> None:
         """A job ended by itself: its abort criteria were met."""

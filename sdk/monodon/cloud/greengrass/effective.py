@@ -31,7 +31,7 @@ class Effective:
             self._table.delete(key)
 
     def job_execution(
-        self, *, thing: str, deployment_id: str, target: str, status: str, details: Mapping[str, str]
+        self, *, thing: str, deployment_id: str, target: str, status: str, details: Mapping[str, str], queued_at: float
     ) -> None:
         """Keep an execution of a group's job; a device that left the target has none."""
         if status == "REMOVED":
@@ -44,6 +44,7 @@ class Effective:
             reason=_reason(details.get("detailed-deployment-status"), details.get("deployment-failure-cause")),
             stack=_texts(details.get("deployment-error-stack")),
             types=_texts(details.get("deployment-error-types")),
+            created=queued_at,
         )
         if status == "SUCCEEDED":
             self._succeeded.put(f"{target}|{thing}", {})
@@ -67,10 +68,20 @@ class Effective:
             self._put(thing, deployment_id, "CANCELED", reason=None, stack=[], types=[])
 
     def _put(
-        self, thing: str, deployment_id: str, status: str, *, reason: str | None, stack: list[str], types: list[str]
+        self,
+        thing: str,
+        deployment_id: str,
+        status: str,
+        *,
+        reason: str | None,
+        stack: list[str],
+        types: list[str],
+        created: float | None = None,
     ) -> None:
         now = self._now()
-        before = self._table.get(f"{thing}/{deployment_id}")
+        if created is None:
+            before = self._table.get(f"{thing}/{deployment_id}")
+            created = now if before is None else before["created"]
         self._table.put(
             f"{thing}/{deployment_id}",
             {
@@ -78,7 +89,7 @@ class Effective:
                 "reason": reason,
                 "error_stack": stack,
                 "error_types": types,
-                "created": before["created"] if before is not None else now,
+                "created": created,
                 "modified": now,
             },
         )
