@@ -11,8 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 from monodon.cli import monodon
+from monodon.core.configuration import EMPTY
+from monodon.core.names import ComponentName
+from monodon.core.plan import Installed
+from monodon.core.semver import Version
 from monodon.errors import StateError
+from monodon.nucleus.journal import JOURNAL_FOLDER, Journal
 from monodon.nucleus.logs import Entry, Logs, LogSettings
+from monodon.nucleus.state import DeviceState
 
 AT = 1767323045.678  # 2026-01-02T03:04:05.678Z
 
@@ -66,6 +72,38 @@ def test_a_wrong_name_is_told_which_there_are(root: Path) -> None:
     with pytest.raises(StateError, match=r"has no log of a\.C") as refused:
         run(root, "a.C")
     assert refused.value.hint == "there are logs of a.B"
+
+
+def configure(root: Path, logging: dict[str, str]) -> None:
+    (root / "config").mkdir()
+    document = {"services": {"aws.greengrass.Nucleus": {"configuration": {"Logging": logging}}}}
+    (root / "config" / "config.yaml").write_text(json.dumps(document))
+
+
+def test_a_folder_of_its_own_is_looked_into(root: Path, tmp_path: Path) -> None:
+    """As config.yaml says, and over it what was deployed."""
+    (root / "logs").rename(tmp_path / "elsewhere")
+    configure(root, {"outputDirectory": "nowhere"})
+    with pytest.raises(StateError, match="nowhere has no log of a.B"):
+        run(root, "a.B")
+    logging = {"logging": {"outputDirectory": str(tmp_path / "elsewhere")}}
+    nucleus = Installed(
+        name=ComponentName("aws.greengrass.Nucleus"),
+        version=Version.parse("2.18.0"),
+        configuration=EMPTY.merge((), logging, at_ms=1),
+    )
+    with Journal.open(root / JOURNAL_FOLDER) as journal:
+        DeviceState(journal).put_installed(nucleus)
+    assert run(root, "a.B", "-n", "1").endswith("trouble\n")
+
+
+def test_logs_that_are_printed_are_said_to_be(root: Path) -> None:
+    configure(root, {"outputType": "CONSOLE"})
+    assert "what follows is old" in run(root, "a.B")
+    for arguments in (("a.C",), ("a.B", "-f")):
+        with pytest.raises(StateError, match="prints its logs instead of keeping them") as raised:
+            run(root, *arguments)
+        assert "journalctl" in str(raised.value.hint)
 
 
 def test_a_wrong_time_is_wrong_usage(root: Path) -> None:

@@ -60,14 +60,25 @@ def command(
 ) -> None:
     """Show what component NAME has printed; `nucleus` is the nucleus itself.
 
-    These are the files in the device's logs folder: its nucleus need not be running.
+    These are the files in the device's logs folder, or where its nucleus is told to have them: it need not be running.
     """
     from monodon.nucleus.log_reader import LogReader, names
     from monodon.nucleus.logs import NUCLEUS_LOG
+    from monodon.nucleus.settings import logging_of
 
-    folder = find_root(root) / "logs"
+    device = find_root(root)
+    logging = logging_of(device)
+    folder = logging.folder or device / "logs"
     base = NUCLEUS_LOG if name in ("nucleus", "aws.greengrass.Nucleus") else name
-    known = names(folder)
+    known = names(folder) if folder.is_dir() else ()
+    if logging.is_console:
+        if base not in known or follow:
+            raise StateError(
+                f"this device prints its logs instead of keeping them: the nucleus's logging.outputType is CONSOLE, so "
+                f"what {name} says is where the nucleus's own output goes",
+                hint="look there (`journalctl -u …` of a service), or deploy outputType FILE to aws.greengrass.Nucleus",
+            )
+        click.echo("what follows is old: logging.outputType is CONSOLE, and the nucleus prints its logs now", err=True)
     if base not in known:
         if not follow:
             raise StateError(f"{folder} has no log of {name}", hint=f"there are logs of {', '.join(known) or 'nobody'}")

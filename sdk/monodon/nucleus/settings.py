@@ -6,14 +6,26 @@ start of the nucleus to the next. Source: Greengrass nucleus, ``deployment/Devic
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path as FilePath
+from typing import Protocol
+
+import yaml
 
 from monodon.core.configuration import EMPTY, Configuration, Path
 from monodon.core.json import Json
 from monodon.core.names import ComponentName
-from monodon.core.plan import RunWith
-from monodon.nucleus.identity import NUCLEUS, lookup
+from monodon.core.plan import Installed, RunWith
+from monodon.nucleus.identity import CONFIG_FILE, NUCLEUS, lookup
+from monodon.nucleus.journal import JOURNAL_FOLDER, peek
 from monodon.nucleus.logs import LogSettings
-from monodon.nucleus.state import DeviceState
+from monodon.nucleus.state import INSTALLED, DeviceState
+
+
+class Deployed(Protocol):
+    """What was deployed to a device."""
+
+    def configuration(self, name: ComponentName) -> Configuration | None:
+        """The configuration of a component; None when there is no such component."""
 
 
 class Settings:
@@ -23,7 +35,7 @@ class Settings:
         configured: what config.yaml says.
     """
 
-    def __init__(self, configured: Mapping[str, Json], state: DeviceState) -> None:
+    def __init__(self, configured: Mapping[str, Json], state: Deployed) -> None:
         # YAML knows more than JSON: a date is a text here.
         plain = json.loads(json.dumps(dict(configured), default=str))
         self._configured, self._state = EMPTY.merge((), plain, at_ms=1), state
@@ -67,6 +79,35 @@ class Settings:
         """How to log."""
         found = self.get("logging")
         return LogSettings.read(found if isinstance(found, Mapping) else {})
+
+
+def logging_of(root: FilePath) -> LogSettings:
+    """How the device in ``root`` logs, by its files alone: its nucleus may run, or not.
+
+    Raises:
+        StateError: its journal cannot be read.
+    """
+    return Settings(_configured(root / CONFIG_FILE), _Journalled(root)).logging
+
+
+def _configured(file: FilePath) -> Mapping[str, Json]:
+    """What config.yaml says of the nucleus; nothing where it cannot be read, which the nucleus itself complains of."""
+    try:
+        found = lookup(yaml.safe_load(file.read_bytes()), "services", NUCLEUS, "configuration")
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        return {}
+    return found if isinstance(found, Mapping) else {}
+
+
+class _Journalled:
+    """What the journal of a device says was deployed to it."""
+
+    def __init__(self, root: FilePath) -> None:
+        self._records = peek(root / JOURNAL_FOLDER)
+
+    def configuration(self, name: ComponentName) -> Configuration | None:
+        record = self._records.get(INSTALLED + name)
+        return None if record is None else Installed.from_record(record).configuration
 
 
 class Configurations:
