@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from monodon.errors import ConfigurationError, StateError
-from monodon.nucleus.identity import DEFAULT_VERSION, NUCLEUS, load_identity
+from monodon.nucleus.identity import DEFAULT_VERSION, NUCLEUS, load_identity, with_deployed
 
 
 def configuration(**changes: Any) -> dict[str, Any]:
@@ -191,3 +191,55 @@ def test_a_thing_name_that_aws_would_refuse_is_refused(root: Path, name: str) ->
     write(root, {"system": {"thingName": name}})
     with pytest.raises(ConfigurationError, match=r"config.yaml: system.thingName: .* is not a thing name"):
         load_identity(root)
+
+
+def test_what_is_set_of_mqtt_is_kept_in_bounds(root: Path) -> None:
+    wanted = {
+        "keepAliveTimeoutMs": 1_000_000_000,
+        "pingTimeoutMs": 5_000,
+        "operationTimeoutMs": "10000",
+        "maxInFlightPublishes": 5_000,
+        "maxPublishRetry": 0,
+        "sessionExpirySeconds": 60,
+    }
+    write(root, configuration(mqtt=wanted))
+    cloud = load_identity(root).cloud
+    assert cloud is not None
+    mqtt = cloud.mqtt
+    assert (mqtt.keep_alive_s, mqtt.ping_timeout_s, mqtt.operation_timeout_s) == (65_535, 5.0, 10.0)
+    assert (mqtt.in_flight, mqtt.attempts, mqtt.session_expiry_s) == (100, 1, 60)
+
+
+def test_an_answer_to_a_ping_is_due_before_the_next(root: Path) -> None:
+    write(root, configuration(mqtt={"keepAliveTimeoutMs": 4_000, "pingTimeoutMs": 30_000}))
+    cloud = load_identity(root).cloud
+    assert cloud is not None
+    assert cloud.mqtt.ping_timeout_s == 2.0
+
+
+def test_what_was_deployed_holds_but_for_where_the_cloud_is(root: Path) -> None:
+    write(root, configuration())
+    identity = load_identity(root)
+    deployed = {
+        "iotDataEndpoint": "elsewhere",
+        "mqtt": {"port": 8883, "keepAliveTimeoutMs": 5_000},
+        "networkProxy": {"noProxyAddresses": "localhost", "proxy": {"url": "http://proxy:3128"}},
+    }
+    cloud = with_deployed(identity, deployed).cloud
+    assert cloud is not None
+    assert (cloud.data_endpoint, cloud.mqtt.port, cloud.mqtt.keep_alive_s) == ("localhost", 18883, 5)
+    assert cloud.proxy is not None
+    assert (cloud.proxy.host, cloud.proxy.is_for("localhost")) == ("proxy", False)
+
+
+@pytest.mark.parametrize(
+    "deployed", [{"mqtt": {"keepAliveTimeoutMs": []}}, {"networkProxy": {"proxy": {"url": "s://"}}}]
+)
+def test_what_was_deployed_and_cannot_be_used_does_not_hinder_a_start(
+    root: Path, deployed: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    write(root, configuration())
+    identity = load_identity(root)
+    assert with_deployed(identity, deployed) == identity
+    assert "config.yaml holds" in caplog.text
+    assert with_deployed(load_identity(root / "new"), deployed).cloud is None

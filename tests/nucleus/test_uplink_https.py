@@ -15,10 +15,12 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from tests.nucleus.connect_proxy import proxying
 
 from monodon.cloud.certificates import HTTP_PROTOCOLS, CertificateAuthority
 from monodon.errors import DeploymentError, NetworkError
 from monodon.nucleus.identity import CloudIdentity
+from monodon.nucleus.proxy import Proxy
 from monodon.nucleus.uplink.https import DataPlane
 from monodon.nucleus.uplink.protocol import CandidateRequest
 from monodon.nucleus.uplink.s3 import object_address
@@ -482,3 +484,23 @@ async def test_an_answer_without_a_document_is_a_network_error(plane: DataPlane,
     server.answer = lambda asked: Given(200, body)
     with pytest.raises(NetworkError, match="gave no URL"):
         await plane.document("d")
+
+
+async def test_a_proxy_is_used_for_https_and_http(cloud: CloudIdentity, server: Server, s3: Server) -> None:
+    hands_out(server, s3)
+    s3.answer = lambda asked: Given(200, DOCUMENT)
+    async with proxying() as proxy:
+        way = Proxy.read(f"http://me:secret@127.0.0.1:{proxy.port}")
+        plane = DataPlane(replace(cloud, proxy=way), thing="drone-1", environment={})
+        assert await plane.document("d") == DOCUMENT
+        token = "Basic " + base64.b64encode(b"me:secret").decode()
+        assert [(first.rpartition(" HTTP/")[0], user) for first, user in proxy.asked] == [
+            (f"CONNECT localhost:{server.port}", token),
+            (f"GET http://127.0.0.1:{s3.port}/own/d?X-Amz-Signature=s", token),
+        ]
+        assert [asked.device for asked in server.asked] == ["drone-1"]
+        assert "proxy-authorization" not in server.asked[0].headers
+        exempt = replace(way, exempt=("localhost", "127.0.0.1"))
+        plane = DataPlane(replace(cloud, proxy=exempt), thing="drone-1", environment={})
+        assert await plane.document("d") == DOCUMENT
+        assert len(proxy.asked) == 2

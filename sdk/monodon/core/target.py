@@ -12,6 +12,7 @@ from monodon.core.deployment import Deployment, RootComponent
 from monodon.core.interpolation import Scope, Variables, interpolate, interpolate_configuration
 from monodon.core.json import Json
 from monodon.core.names import ComponentName
+from monodon.core.nucleus_settings import ignored
 from monodon.core.origins import deployed
 from monodon.core.plan import Installed, RunWith, Target
 from monodon.core.recipe.model import ComponentType, Manifest, Recipe
@@ -140,6 +141,9 @@ def build(
                 at_ms=at_ms,
             ),
         )
+    if provided.NUCLEUS in deployment.components:
+        without = ignored(target[provided.NUCLEUS].configuration.value())
+        warnings += [f"{provided.NUCLEUS}: ignored are {', '.join(without)}"] if without else []
     if provided.NUCLEUS in running and provided.NUCLEUS not in target:
         # A device is never without its nucleus: what was configured for it holds until it is configured anew.
         target[provided.NUCLEUS] = replace(running[provided.NUCLEUS], is_root=False)

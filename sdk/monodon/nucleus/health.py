@@ -8,7 +8,7 @@ NUCLEUS_LAUNCH            COMPLETE  the first connect of this run
 COMPONENT_STATUS_CHANGE   PARTIAL   a component is ERRORED; outside deployments also BROKEN, and all settled;
                                     at least 3 s apart
 RECONNECT                 PARTIAL   MQTT is back; without news at most every 60 s
-CADENCE                   COMPLETE  every 24 hours, with jitter
+CADENCE                   COMPLETE  every 24 hours, or less often where that is set, with jitter
 ========================  ========  =======================================================================
 
 A partial message holds what differs from what the cloud was last told; a message that did not arrive is sent again
@@ -108,6 +108,7 @@ class Health:
         clock: Callable[[], float] = time.monotonic,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         jitter: Callable[[], float] = random.random,
+        cadence_s: float = CADENCE_S,
     ) -> None:
         self._identity = identity
         self._device = device
@@ -124,7 +125,8 @@ class Health:
         self._under_way = 0
         self._last_change_s = -CHANGE_INTERVAL_S
         self._last_reconnect_s = -RECONNECT_INTERVAL_S
-        self._cadence_s = clock() + CADENCE_S * (1 + jitter() / 10)
+        self._interval_s = max(CADENCE_S, cadence_s)
+        self._cadence_s = clock() + self._interval_s * (1 + jitter() / 10)
 
     # --- what happens ------------------------------------------------------------------------------------------------
 
@@ -252,7 +254,7 @@ class Health:
             case Trigger.NUCLEUS_LAUNCH:
                 self._is_launch_told = True
             case Trigger.CADENCE:
-                self._cadence_s = now + CADENCE_S
+                self._cadence_s = now + self._interval_s
             case Trigger.COMPONENT_STATUS_CHANGE:
                 self._last_change_s = now
             case Trigger.RECONNECT:

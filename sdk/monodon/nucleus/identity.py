@@ -28,7 +28,7 @@ As in AWS's configuration store, keys are found whatever their case. Source: Gre
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -36,6 +36,7 @@ import yaml
 from monodon.core.json import Json
 from monodon.core.names import ThingName
 from monodon.errors import ConfigurationError, InvalidName, StateError
+from monodon.nucleus.proxy import Proxy
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,10 @@ NUCLEUS = "aws.greengrass.Nucleus"
 DEFAULT_VERSION = "2.18.0"
 #: The thing name of a device that has no cloud and was given no name.
 OFFLINE_THING = "local"
+#: What MQTT can say.
+MAX_KEEP_ALIVE_S = 65_535
+#: What AWS's broker takes.
+MAX_IN_FLIGHT = 100
 CONFIG_FILE = Path("config") / "config.yaml"
 
 _SETTING = f"services.{NUCLEUS}.configuration"
@@ -58,6 +63,10 @@ class MqttSettings:
 
     port: int = 8883
     keep_alive_s: int = 30
+    ping_timeout_s: float = 10.0
+    operation_timeout_s: float = 30.0
+    in_flight: int = 20
+    attempts: int = 3
     session_expiry_s: int = 3600
     spool_bytes: int = 2_621_440
     keeps_qos0_when_offline: bool = True
@@ -78,6 +87,7 @@ class CloudIdentity:
     credentials_port: int = 443
     role_alias: str | None = None
     mqtt: MqttSettings = MqttSettings()
+    proxy: Proxy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,14 +171,57 @@ def _cloud(reader: "_Reader") -> CloudIdentity:
         credentials_host=credentials_host or None,
         credentials_port=credentials_port or 443,
         role_alias=reader.setting("iotRoleAlias") or None,
-        mqtt=MqttSettings(
-            port=reader.number(8883, "mqtt", "port"),
-            keep_alive_s=max(1, reader.number(30_000, "mqtt", "keepAliveTimeoutMs") // 1000),
-            session_expiry_s=reader.number(3600, "mqtt", "sessionExpirySeconds"),
-            spool_bytes=reader.number(2_621_440, "mqtt", "spooler", "maxSizeInBytes"),
-            keeps_qos0_when_offline=not reader.is_false("mqtt", "spooler", "keepQos0WhenOffline"),
-        ),
+        mqtt=_mqtt(reader),
+        proxy=_proxy(reader),
     )
+
+
+def _mqtt(reader: "_Reader") -> MqttSettings:
+    defaults = MqttSettings()
+    keep_alive_s = min(MAX_KEEP_ALIVE_S, max(1, reader.number(30_000, "mqtt", "keepAliveTimeoutMs") // 1000))
+    # awscrt asks for an answer before the next ping is due.
+    ping_s = min(reader.number(10_000, "mqtt", "pingTimeoutMs") / 1000, keep_alive_s / 2)
+    return MqttSettings(
+        port=reader.number(defaults.port, "mqtt", "port"),
+        keep_alive_s=keep_alive_s,
+        ping_timeout_s=max(0.1, ping_s),
+        operation_timeout_s=max(1.0, reader.number(30_000, "mqtt", "operationTimeoutMs") / 1000),
+        in_flight=min(MAX_IN_FLIGHT, max(1, reader.number(defaults.in_flight, "mqtt", "maxInFlightPublishes"))),
+        attempts=max(1, reader.number(defaults.attempts, "mqtt", "maxPublishRetry")),
+        session_expiry_s=max(0, reader.number(defaults.session_expiry_s, "mqtt", "sessionExpirySeconds")),
+        spool_bytes=max(0, reader.number(defaults.spool_bytes, "mqtt", "spooler", "maxSizeInBytes")),
+        keeps_qos0_when_offline=not reader.is_false("mqtt", "spooler", "keepQos0WhenOffline"),
+    )
+
+
+def _proxy(reader: "_Reader") -> Proxy | None:
+    url = reader.setting("networkProxy", "proxy", "url")
+    if url is None:
+        return None
+    return Proxy.read(
+        url,
+        username=reader.setting("networkProxy", "proxy", "username"),
+        password=reader.setting("networkProxy", "proxy", "password"),
+        exempt=reader.setting("networkProxy", "noProxyAddresses") or "",
+    )
+
+
+def with_deployed(identity: Identity, settings: Mapping[str, Json]) -> Identity:
+    """The identity with what was deployed of the nucleus's settings; endpoints and their ports stay as in the file.
+
+    Args:
+        settings: the whole configuration of the nucleus, what was deployed included.
+    """
+    cloud = identity.cloud
+    if cloud is None:
+        return identity
+    reader = _Reader({"services": {NUCLEUS: {"configuration": settings}}}, root=Path(), file=Path(NUCLEUS))
+    try:
+        mqtt = replace(_mqtt(reader), port=cloud.mqtt.port)
+        return replace(identity, cloud=replace(cloud, mqtt=mqtt, proxy=_proxy(reader)))
+    except ConfigurationError as error:
+        log.warning("what was deployed cannot be used, config.yaml holds: %s", error)
+        return identity
 
 
 def lookup(settings: Mapping[str, Json], *path: str) -> Json:

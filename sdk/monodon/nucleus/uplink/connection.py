@@ -17,15 +17,16 @@ from monodon.nucleus.identity import CloudIdentity
 from monodon.nucleus.uplink.protocol import IotMessage
 
 if TYPE_CHECKING:
-    from awscrt import io, mqtt5
+    from awscrt import http, io, mqtt5
 
 log = logging.getLogger(__name__)
 
-ANSWER_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
 UNTRIED_STOP_TIMEOUT_S = 0.2
 MIN_RECONNECT_MS = 100
 MAX_RECONNECT_MS = 5_000
+#: What AWS is told on the port of HTTPS. Source: IoT Core developer guide, "Device communication protocols".
+TLS_PORT, ALPN = 443, "x-amzn-mqtt-ca"
 _FAILURE = 0x80  # reason codes from here on are refusals
 
 OnMessage = Callable[[IotMessage, tuple[int, ...]], None]
@@ -42,6 +43,7 @@ class Connection:
     def __init__(self, cloud: CloudIdentity, *, client_id: str, on_message: OnMessage, on_change: OnChange) -> None:
         self._cloud = cloud
         self._client_id = client_id
+        self._patience_s = cloud.mqtt.operation_timeout_s
         self._on_message = on_message
         self._on_change = on_change
         self._client: mqtt5.Client | None = None
@@ -116,7 +118,7 @@ class Connection:
             raise NetworkError(f"publishing on {message.topic} failed: {error}") from error
         return self._copied(answer, f"publishing on {message.topic}", _refusal)
 
-    async def publish(self, message: IotMessage, qos: int, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+    async def publish(self, message: IotMessage, qos: int) -> None:
         """Send a message and wait until the server has it.
 
         Raises:
@@ -124,7 +126,8 @@ class Connection:
         """
         if not self.is_connected:
             raise NetworkError(f"publishing on {message.topic} failed: the cloud is away")
-        refusal = await _within(self.send(message, qos), timeout_s, f"publishing on {message.topic}")
+        answer = self.send(message, qos)
+        refusal = await _within(answer, self._patience_s, f"publishing on {message.topic}")
         if refusal is not None:
             raise NetworkError(f"publishing on {message.topic} was refused: {refusal}")
 
@@ -142,7 +145,7 @@ class Connection:
             subscription_identifier=identifier if self.has_subscription_identifiers else None,
         )
         what = f"subscribing to {topic_filter}"
-        codes = await _within(self._copied(self._client.subscribe(packet), what, _granted), ANSWER_TIMEOUT_S, what)
+        codes = await _within(self._copied(self._client.subscribe(packet), what, _granted), self._patience_s, what)
         return all(code < _FAILURE for code in codes)
 
     async def unsubscribe(self, topic_filter: str) -> None:
@@ -156,7 +159,7 @@ class Connection:
         assert self._client is not None
         packet = mqtt5.UnsubscribePacket(topic_filters=[topic_filter])
         what = f"unsubscribing from {topic_filter}"
-        await _within(self._copied(self._client.unsubscribe(packet), what, _nothing), ANSWER_TIMEOUT_S, what)
+        await _within(self._copied(self._client.unsubscribe(packet), what, _nothing), self._patience_s, what)
 
     def _options(self) -> "mqtt5.ClientOptions":
         from awscrt import mqtt5
@@ -166,6 +169,7 @@ class Connection:
             host_name=cloud.data_endpoint,
             port=cloud.mqtt.port,
             tls_ctx=_tls(cloud),
+            http_proxy_options=_proxy(cloud),
             connect_options=mqtt5.ConnectPacket(
                 client_id=self._client_id,
                 keep_alive_interval_sec=cloud.mqtt.keep_alive_s,
@@ -177,9 +181,9 @@ class Connection:
             min_reconnect_delay_ms=MIN_RECONNECT_MS,
             max_reconnect_delay_ms=MAX_RECONNECT_MS,
             min_connected_time_to_reset_reconnect_delay_ms=MAX_RECONNECT_MS,
-            ping_timeout_ms=min(10_000, cloud.mqtt.keep_alive_s * 500),
+            ping_timeout_ms=int(cloud.mqtt.ping_timeout_s * 1000),
             connack_timeout_ms=10_000,
-            ack_timeout_sec=int(ANSWER_TIMEOUT_S),
+            ack_timeout_sec=max(1, int(self._patience_s)),
             disable_metrics=True,
             on_publish_callback_fn=lambda data: self._post(self._received, data.publish_packet),
             on_lifecycle_event_attempting_connect_fn=lambda data: self._post(self._attempting),
@@ -279,12 +283,32 @@ def _message(packet: "mqtt5.PublishPacket") -> IotMessage:
     )
 
 
+def _proxy(cloud: CloudIdentity) -> "http.HttpProxyOptions | None":
+    from awscrt import http
+
+    proxy = cloud.proxy
+    if proxy is None or not proxy.is_for(cloud.data_endpoint):
+        return None
+    way, kinds = http.HttpProxyConnectionType.Tunneling, http.HttpProxyAuthenticationType
+    kind = kinds.Nothing if proxy.username is None else kinds.Basic
+    return http.HttpProxyOptions(
+        host_name=proxy.host,
+        port=proxy.port,
+        auth_type=kind,
+        auth_username=proxy.username,
+        auth_password=None if proxy.username is None else proxy.password or "",
+        connection_type=way,
+    )
+
+
 def _tls(cloud: CloudIdentity) -> "io.ClientTlsContext":
     from awscrt import io
 
     try:
         options = io.TlsContextOptions.create_client_with_mtls_from_path(str(cloud.certificate), str(cloud.private_key))
         options.override_default_trust_store_from_path(None, str(cloud.root_ca))
+        if cloud.mqtt.port == TLS_PORT:
+            options.alpn_list = [ALPN]
         return io.ClientTlsContext(options)
     except Exception as error:
         raise ConfigurationError(

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from monodon.deadlines import timeout
 from monodon.errors import NetworkError
+from monodon.nucleus.proxy import Proxy
 
 if TYPE_CHECKING:
     import http.client
@@ -59,9 +60,10 @@ class TooLarge(NetworkError):
 class Exchange:
     """A request under way on some thread; `abandon` from another thread ends it soon."""
 
-    def __init__(self, request: Request, context: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(self, request: Request, context: Callable[[], ssl.SSLContext], proxy: Proxy | None = None) -> None:
         self._request = request
         self._context = context
+        self._proxy = proxy if proxy is not None and proxy.is_for(urlsplit(request.url).hostname or "") else None
         self._connection: http.client.HTTPConnection | None = None
         self._is_abandoned = False
 
@@ -94,7 +96,10 @@ class Exchange:
             self._connection = connection = self._connect(parts.scheme, parts.hostname or "", parts.port)
             try:
                 path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-                connection.request(request.method, path, body=request.body, headers=dict(request.headers))
+                headers = dict(request.headers)
+                if self._proxy is not None and parts.scheme == "http":
+                    path, headers = f"http://{parts.netloc}{path}", {**headers, **self._proxy.headers}
+                connection.request(request.method, path, body=request.body, headers=headers)
                 response = connection.getresponse()
                 try:
                     return use(response)
@@ -113,11 +118,16 @@ class Exchange:
     def _connect(self, scheme: str, host: str, port: int | None) -> "http.client.HTTPConnection":
         import http.client
 
-        if scheme == "https":
-            return http.client.HTTPSConnection(host, port, timeout=SOCKET_TIMEOUT_S, context=self._context())
+        if scheme not in ("http", "https"):
+            raise ValueError(f"{scheme!r} is neither http nor https")
+        proxy = self._proxy
+        place = (host, port) if proxy is None else (proxy.host, proxy.port)
         if scheme == "http":
-            return http.client.HTTPConnection(host, port, timeout=SOCKET_TIMEOUT_S)
-        raise ValueError(f"{scheme!r} is neither http nor https")
+            return http.client.HTTPConnection(*place, timeout=SOCKET_TIMEOUT_S)
+        connection = http.client.HTTPSConnection(*place, timeout=SOCKET_TIMEOUT_S, context=self._context())
+        if proxy is not None:
+            connection.set_tunnel(host, port or http.client.HTTPS_PORT, headers=proxy.headers)
+        return connection
 
     def _read(self, response: "http.client.HTTPResponse") -> Answer:
         limit = self._request.limit_bytes

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 
 from monodon.core.topics import iot_matches, split_shared
 from monodon.errors import NetworkError, StateError
+from monodon.nucleus.identity import MqttSettings
 from monodon.nucleus.uplink.connection import Connection
 from monodon.nucleus.uplink.protocol import Deliver, IotMessage, Records, Unsubscribe
 
 log = logging.getLogger(__name__)
 
-MAX_IN_FLIGHT = 20
-MAX_ATTEMPTS = 3
 #: Which filters the session at the server holds for components, so that a restarted nucleus can end them.
 FILTERS_KEY = "uplink/filters"
 
@@ -52,11 +51,11 @@ class _Filter:
 class Messages:
     """Sends and receives for everybody over one connection. `resume` is called after each connect, `run` throughout."""
 
-    def __init__(self, connection: Connection, records: Records, *, spool_bytes: int, keeps_qos0: bool) -> None:
+    def __init__(self, connection: Connection, records: Records, settings: MqttSettings) -> None:
         self._connection = connection
         self._records = records
-        self._spool_bytes = spool_bytes
-        self._keeps_qos0 = keeps_qos0
+        self._settings = settings
+        self._spool_bytes = settings.spool_bytes
         self._spool: deque[_Spooled] = deque()
         self._in_flight: set[_Spooled] = set()
         self._used_bytes = 0
@@ -78,7 +77,7 @@ class Messages:
         Raises:
             NetworkError: the spool is full.
         """
-        if qos == 0 and not self._keeps_qos0 and not self._connection.is_connected:
+        if qos == 0 and not self._settings.keeps_qos0_when_offline and not self._connection.is_connected:
             log.debug("dropped a message of QoS 0 on %s: the cloud is away", message.topic)
             return
         spooled = _Spooled(message, qos)
@@ -110,7 +109,7 @@ class Messages:
     async def run(self) -> None:
         """Send what is spooled, in order, for as long as the connection lasts."""
         while True:
-            while self._spool and self._is_ready and len(self._in_flight) < MAX_IN_FLIGHT:
+            while self._spool and self._is_ready and len(self._in_flight) < self._settings.in_flight:
                 self._send(self._spool.popleft())
             self._moved.clear()
             await self._moved.wait()
@@ -134,7 +133,7 @@ class Messages:
         self._in_flight.discard(spooled)
         self._moved.set()
         error = answer.exception()
-        if error is not None and spooled.attempts < MAX_ATTEMPTS:
+        if error is not None and spooled.attempts < self._settings.attempts:
             self._spool.appendleft(spooled)
             return
         self._use(-spooled.size_bytes)

@@ -64,12 +64,7 @@ class MqttUplink:
         self._connection = Connection(
             cloud, client_id=identity.thing, on_message=self._received, on_change=self._connection_changed
         )
-        self._messages = Messages(
-            self._connection,
-            records,
-            spool_bytes=cloud.mqtt.spool_bytes,
-            keeps_qos0=cloud.mqtt.keeps_qos0_when_offline,
-        )
+        self._messages = Messages(self._connection, records, cloud.mqtt)
         self._reports = Reports(records)
         self._jobs = JobChannel(
             identity.thing,
