@@ -24,13 +24,6 @@ from monodon.nucleus.secrets import SECRETS_FOLDER, Secrets
 
 A = "com.example.A"
 EVERYTHING = {service: {"all": {"operations": ["*"], "resources": ["*"]}} for service in SERVICES}
-#: What spec 4.8 leaves out: a nucleus without client devices.
-NOT_OFFERED = {
-    "GetClientDeviceAuthToken",
-    "VerifyClientDeviceIdentity",
-    "AuthorizeClientDeviceAction",
-    "SubscribeToCertificateUpdates",
-}
 
 
 @pytest.fixture
@@ -92,7 +85,6 @@ async def test_shadows_secrets_metrics_and_tokens_of_a_real_nucleus(root: Path) 
         assert (got["state"], got["version"]) == ({"reported": {"lid": "open"}}, 1)
 
 
-async def test_every_operation_of_the_model_is_offered_but_those_of_client_devices(root: Path) -> None:
+async def test_every_operation_of_the_model_is_offered(root: Path) -> None:
     async with running(root) as nucleus:
-        missing = {name.partition("#")[2] for name in OPERATIONS if name not in nucleus.server.operations}
-    assert missing == NOT_OFFERED
+        assert {name for name in OPERATIONS if name not in nucleus.server.operations} == set()

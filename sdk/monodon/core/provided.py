@@ -59,6 +59,11 @@ PROVIDED: Mapping[ComponentName, Provided] = {
     ComponentName("aws.greengrass.SecretManager"): Provided(
         version=Version(2, 2, 4), does="secrets over IPC", configuration={"cloudSecrets": []}
     ),
+    ComponentName("aws.greengrass.clientdevices.Auth"): Provided(
+        version=Version(2, 5, 4),
+        does="client devices of a local broker, verified and authorised over IPC",
+        configuration={"deviceGroups": {"formatVersion": "2021-03-05", "definitions": {}, "policies": {}}},
+    ),
     ComponentName("aws.greengrass.LogManager"): Provided(
         version=Version(2, 3, 9),
         does="log upload",
@@ -78,7 +83,6 @@ _OUT_OF_REACH: Mapping[str, str] = {
     "aws.greengrass.DockerApplicationManager": "Monodon pulls no images; run `docker` from your recipe's own steps",
     "aws.greengrass.DiskSpooler": _JAVA_PLUGIN,
     "aws.greengrass.telemetry.NucleusEmitter": _JAVA_PLUGIN,
-    "aws.greengrass.clientdevices.Auth": _JAVA_PLUGIN,
     "aws.greengrass.clientdevices.mqtt.Bridge": _JAVA_PLUGIN,
     "aws.greengrass.clientdevices.mqtt.Moquette": _JAVA_PLUGIN,
     "aws.greengrass.clientdevices.IPDetector": _JAVA_PLUGIN,

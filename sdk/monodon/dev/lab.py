@@ -105,6 +105,8 @@ class Lab:
         """Start the embedded nucleus of a provisioned root and wait until it is ready (errors as ``start_cloud``)."""
         environment = {
             "AWS_ENDPOINT_URL_S3": cloud.ready["endpoint"],
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER": cloud.ready["endpoint"],
+            "AWS_ENDPOINT_URL_GREENGRASSV2": cloud.ready["endpoint"],
             "PATH": f"{self._interpreter_folder()}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         }
         return self._start(root.name, ["nucleus", "run", "--root", str(root)], root, environment)

@@ -27,12 +27,15 @@ from monodon.core.json import Json
 from monodon.core.lifecycle import State
 from monodon.core.names import ComponentName
 from monodon.core.plan import Target
+from monodon.core.policy import CLIENT_DEVICES
 from monodon.core.recipe.platform import platform_of
 from monodon.core.shadow import DEFAULT_LIMIT_BYTES
 from monodon.core.shadow_sync import RateLimits, SyncSettings
 from monodon.ipc.server import IpcServer
 from monodon.nucleus.artifacts import MAX_STORE_BYTES
 from monodon.nucleus.changes import Changes, ComponentStatus
+from monodon.nucleus.client_device_settings import AuthConfiguration
+from monodon.nucleus.client_devices import ClientDevices, Registry
 from monodon.nucleus.deployer import Deployer, Hooks, Progress
 from monodon.nucleus.health import Health
 from monodon.nucleus.identity import Identity, load_identity
@@ -41,7 +44,9 @@ from monodon.nucleus.logs import Logs, LogSettings
 from monodon.nucleus.policies import Policies
 from monodon.nucleus.root import announced, claimed, socket_path, tool_credentials, writable
 from monodon.nucleus.secrets import SECRETS_FOLDER, Secrets
+from monodon.nucleus.server_certificates import ServerCertificates
 from monodon.nucleus.services.authorization import authorization_service
+from monodon.nucleus.services.client_devices import client_device_service
 from monodon.nucleus.services.components import components_service
 from monodon.nucleus.services.configuration import Validation, configuration_service
 from monodon.nucleus.services.debug_password import DebugPasswords, debug_password_service
@@ -90,6 +95,8 @@ class Nucleus:
     health: Health
     shadows: ToldShadows
     shadow_sync: ShadowSync
+    client_devices: ClientDevices
+    certificates: ServerCertificates
     server: IpcServer
 
     @property
@@ -151,7 +158,7 @@ async def _opened(
     settings = Settings(identity.settings, state)
     logs = _open_logs(root, settings, stack)
     log.info("nucleus %s of %s starts in %s (process %d)", identity.version, identity.thing, root, os.getpid())
-    uplink = await _enter_uplink(identity, journal, environment, stack)
+    uplink, registry = await _enter_uplink(identity, journal, environment, stack)
     tokens = Tokens()
     credentials_uri = await _serve_credentials(identity, tokens, uplink, stack)
     socket = stack.enter_context(socket_path(root, identity.ipc_socket, environment))
@@ -165,6 +172,7 @@ async def _opened(
         settings=settings,
         logs=logs,
         uplink=uplink,
+        registry=registry,
         restart=restart,
         environment={**environment, **_component_environment(identity, socket, credentials_uri)},
     )
@@ -183,6 +191,7 @@ def _built(
     settings: Settings,
     logs: Logs,
     uplink: Uplink,
+    registry: Registry | None,
     restart: Callable[[int], None] | None,
     environment: Mapping[str, str],
 ) -> Nucleus:
@@ -204,6 +213,8 @@ def _built(
         logs.configure(settings.logging)
         _set_level(settings.logging)
         shadow_sync.reconfigure()
+        certificates.reconfigure()
+        client_devices.wake()
         await _tell(health, progress)
 
     deployer = Deployer(
@@ -224,6 +235,16 @@ def _built(
     manager = ShadowManager(state, identity.thing)
     shadows = ToldShadows(Shadows(journal, limit_bytes=manager.limit_bytes), bus)
     shadow_sync = ShadowSync(shadows=shadows, records=journal, uplink=uplink, settings=manager.sync_settings)
+    auth = AuthConfiguration(state)
+    certificates = ServerCertificates(root / "work" / CLIENT_DEVICES, settings=auth.settings)
+    client_devices = ClientDevices(
+        records=journal,
+        cloud=registry,
+        network=uplink,
+        settings=auth.settings,
+        certificates=certificates,
+        is_wanted=auth.is_deployed,
+    )
     services = (
         pubsub_service(bus),
         mqtt_service(uplink),
@@ -236,6 +257,7 @@ def _built(
         metric_service(ComponentMetrics()),
         authorization_service(tokens.owner),
         debug_password_service(DebugPasswords()),
+        client_device_service(client_devices, certificates, auth.is_deployed),
     )
     return Nucleus(
         root=root,
@@ -250,6 +272,8 @@ def _built(
         health=health,
         shadows=shadows,
         shadow_sync=shadow_sync,
+        client_devices=client_devices,
+        certificates=certificates,
         server=IpcServer(authenticate=tokens.owner, authorise=Policies(state).allows, services=services),
     )
 
@@ -267,6 +291,8 @@ async def _start(nucleus: Nucleus, stack: AsyncExitStack) -> None:
         tasks.create_task(nucleus.deployer.follow(nucleus.uplink.deployments()), name="arrivals"),
         tasks.create_task(nucleus.health.run(), name="health"),
         tasks.create_task(nucleus.shadow_sync.run(), name="shadow-sync"),
+        tasks.create_task(nucleus.client_devices.run(), name="client-devices"),
+        tasks.create_task(nucleus.certificates.run(), name="server-certificates"),
         tasks.create_task(_follow(changes, nucleus.health, nucleus.tokens), name="changes"),
     }
     stack.push_async_callback(_end, running)
@@ -352,14 +378,16 @@ async def _follow(changes: Changes, health: Health, tokens: Tokens) -> None:
 
 async def _enter_uplink(
     identity: Identity, journal: Journal, environment: Mapping[str, str], stack: AsyncExitStack
-) -> Uplink:
+) -> tuple[Uplink, Registry | None]:
+    """The way to the cloud, and its registry of client devices, where there is a cloud."""
     if identity.cloud is None:
-        return OfflineUplink()
+        return OfflineUplink(), None
+    from monodon.nucleus.uplink.client_devices import CloudRegistry
     from monodon.nucleus.uplink.mqtt import MqttUplink
 
-    return await stack.enter_async_context(
-        MqttUplink(identity=identity, cloud=identity.cloud, records=journal, environment=environment)
-    )
+    uplink = MqttUplink(identity=identity, cloud=identity.cloud, records=journal, environment=environment)
+    registry = CloudRegistry(uplink.data_plane, identity.thing)
+    return await stack.enter_async_context(uplink), registry
 
 
 async def _serve_credentials(identity: Identity, tokens: Tokens, uplink: Uplink, stack: AsyncExitStack) -> str | None:

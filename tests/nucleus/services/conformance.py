@@ -23,6 +23,9 @@ FILES = {
     "shadows": "nucleus/services/test_shadows.py",
     "components": "nucleus/services/test_components.py",
     "special": "nucleus/services/test_special.py",
+    "clients": "nucleus/services/test_client_devices.py",
+    "clientcloud": "nucleus/test_client_devices.py",
+    "grouprules": "core/test_client_devices.py",
     "nucleus": "nucleus/test_ipc.py",
     "sync": "nucleus/test_shadow_sync.py",
     "device": "nucleus/test_nucleus.py",
@@ -32,7 +35,7 @@ FILES = {
     "topics": "core/test_topics.py",
 }
 #: Fixtures, and functions that a test calls, by which it drives awsiotsdk's own client.
-_SDK = {"device", "sdk", "client", "driven"}
+_SDK = {"device", "sdk", "client", "driven", "broker"}
 
 _HEAD = """\
 # Conformance of the IPC server

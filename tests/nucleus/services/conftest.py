@@ -22,13 +22,18 @@ from monodon.core.names import ComponentName
 from monodon.core.plan import Installed
 from monodon.core.semver import Version
 from monodon.core.shadow_sync import RateLimits
+from monodon.errors import NetworkError
 from monodon.ipc.server import IpcServer
 from monodon.nucleus.changes import ComponentStatus
+from monodon.nucleus.client_device_settings import AuthConfiguration
+from monodon.nucleus.client_devices import ClientDevices
 from monodon.nucleus.deployer import Progress
 from monodon.nucleus.journal import Journal
 from monodon.nucleus.policies import Policies
 from monodon.nucleus.secrets import Secrets
+from monodon.nucleus.server_certificates import ServerCertificates
 from monodon.nucleus.services.authorization import authorization_service
+from monodon.nucleus.services.client_devices import client_device_service
 from monodon.nucleus.services.components import components_service
 from monodon.nucleus.services.configuration import Validation, configuration_service
 from monodon.nucleus.services.debug_password import DebugPasswords, debug_password_service
@@ -39,7 +44,7 @@ from monodon.nucleus.services.mqtt import mqtt_service
 from monodon.nucleus.services.pubsub import Bus, pubsub_service
 from monodon.nucleus.services.secrets import secret_service
 from monodon.nucleus.services.shadows import Rates, shadow_service
-from monodon.nucleus.shadows import Shadows
+from monodon.nucleus.shadows import Records, Shadows
 from monodon.nucleus.state import DeviceState
 from monodon.nucleus.told_shadows import ToldShadows
 from monodon.nucleus.uplink.offline import OfflineUplink
@@ -89,6 +94,45 @@ class Supervision:
         self.asked.append(("stop", name))
 
 
+class Registry:
+    """A cloud's registry of client devices, that can go away; and the network to it."""
+
+    def __init__(self) -> None:
+        self.active: set[str] = set()
+        self.attached: set[tuple[str, str]] = set()
+        self.clients: set[str] = set()
+        self.addresses: tuple[str, ...] = ()
+        self.is_connected = True
+        self.is_answering = True
+        self.asked: list[str] = []
+        self._watchers: list[Callable[[bool], None]] = []
+
+    def _ask(self, what: str) -> None:
+        self.asked.append(what)
+        if not self.is_answering:
+            raise NetworkError("the cloud is away")
+
+    async def is_active(self, certificate_pem: str) -> bool:
+        self._ask("active")
+        return certificate_pem in self.active
+
+    async def is_attached(self, thing: str, certificate_id: str) -> bool:
+        self._ask("attached")
+        return (thing, certificate_id) in self.attached
+
+    async def hosts(self) -> tuple[str, ...]:
+        self._ask("hosts")
+        return self.addresses
+
+    async def associated(self) -> frozenset[str]:
+        self._ask("associated")
+        return frozenset(self.clients)
+
+    def watch_connection(self, notify: Callable[[bool], None]) -> Callable[[], None]:
+        self._watchers.append(notify)
+        return lambda: self._watchers.remove(notify)
+
+
 class Deployments:
     """A queue of deployments that never moves by itself."""
 
@@ -124,13 +168,29 @@ class Device:
     validation: Validation = field(default_factory=Validation)
     updates: ComponentUpdates = field(default_factory=ComponentUpdates)
     metrics: ComponentMetrics = field(default_factory=ComponentMetrics)
+    registry: Registry = field(default_factory=Registry)
     now_ms: int = 1_000_000
     clock_s: float = 0.0
     rate_limits: RateLimits = field(default_factory=RateLimits)
     clients: list[GreengrassCoreIPCClientV2] = field(default_factory=list)
+    devices: ClientDevices = field(init=False)
 
     def __post_init__(self) -> None:
         self.debug_passwords = DebugPasswords(lambda: self.now_ms / 1000)
+        self.auth = AuthConfiguration(self.state)
+        self.certificates = ServerCertificates(
+            self.folder / "work", settings=self.auth.settings, now_s=lambda: self.now_ms / 1000
+        )
+
+    def client_devices(self, records: Records) -> ClientDevices:
+        return ClientDevices(
+            records=records,
+            cloud=self.registry,
+            network=self.registry,
+            settings=self.auth.settings,
+            certificates=self.certificates,
+            now_s=lambda: self.now_ms / 1000,
+        )
 
     @property
     def secrets(self) -> Secrets:
@@ -163,12 +223,12 @@ class Client:
     def __init__(self, sdk: GreengrassCoreIPCClientV2) -> None:
         self.sdk = sdk
 
-    async def call(self, operation: str, **fields: Any) -> Any:
+    async def call(self, operation: str, /, **fields: Any) -> Any:
         future: Future[Any] = getattr(self.sdk, f"{operation}_async")(**fields)
         async with asyncio.timeout(5):
             return await asyncio.wrap_future(future)
 
-    async def stream(self, operation: str, **fields: Any) -> "Events":
+    async def stream(self, operation: str, /, **fields: Any) -> "Events":
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[Any] = asyncio.Queue()
 
@@ -220,6 +280,7 @@ async def device(short_folder: Path) -> AsyncIterator[Device]:
         device.install("com.example.C")
         store = short_folder / "packages"
         store.mkdir()
+        device.devices = device.client_devices(journal)
         server = IpcServer(
             authenticate=lambda token: token,
             authorise=Policies(state).allows,
@@ -238,6 +299,7 @@ async def device(short_folder: Path) -> AsyncIterator[Device]:
                 metric_service(device.metrics),
                 authorization_service({"good": A}.get),
                 debug_password_service(device.debug_passwords),
+                client_device_service(device.devices, device.certificates, device.auth.is_deployed),
             ),
         )
         async with server.listen(device.socket):
