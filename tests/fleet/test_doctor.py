@@ -366,9 +366,8 @@ def test_a_role_that_may_not_read_is_wrong(ward: Ward) -> None:
 def test_a_root_of_another_account_is_found(ward: Ward) -> None:
     root = ward.folder / ward.thing
     config = root / "config/config.yaml"
-    config.write_text(
-        config.read_text().replace("iotDataEndpoint: localhost", "iotDataEndpoint: elsewhere.amazonaws.com")
-    )
+    there = "elsewhere.amazonaws.com"
+    config.write_text(config.read_text().replace("iotDataEndpoint: localhost", f"iotDataEndpoint: {there}"))
     (verdict,) = ward.wrong(root=root, things=[])
     assert (verdict.check, there in verdict.message) == ("endpoint iot:Data-ATS", True)
     config.write_text("nothing")
