@@ -124,6 +124,9 @@ async def test_a_refusal_has_the_models_name_and_a_hint(socket_nucleus: Any) -> 
     async with socket_nucleus.open(Settings(), name=NAME) as component:
         with pytest.raises(IpcError, match="UnauthorizedError: UnauthorizedError on purpose") as caught:
             await component.publish("a/b", {})
+        with pytest.raises(IpcError) as nameless:
+            await component.publish("", {})
+    assert nameless.value.hint == "no policy allows an empty topic or name"
     assert caught.value.code == "UnauthorizedError"
     _, _, block = str(caught.value.hint).partition(": ")
     assert AccessControl.read(json.loads(block)["accessControl"]).allows(
@@ -207,6 +210,7 @@ async def test_a_message_larger_than_a_frame_is_refused_and_the_connection_lives
         with pytest.raises(IpcError, match="the message is too large") as caught:
             await link.publish("a", bytes(20 * 1024 * 1024))
         assert caught.value.code == "InvalidMessage"
+        assert "24 MiB" in str(caught.value.hint)
         await link.publish("a", {"n": 1})
 
 

@@ -119,12 +119,24 @@ def gone(temporary: Path) -> bool:
     return not list(temporary.iterdir())
 
 
-def test_sigterm_is_for_the_command_and_nothing_stays(temporary: Path) -> None:
-    command = line("--", "sh", "-c", "trap 'echo clean; exit 3' TERM; echo here; while :; do sleep 0.05; done")
+def test_a_script_without_an_interpreter_is_one_clear_error(temporary: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("echo hello\n")
+    script.chmod(0o755)
+    done = run(temporary, "--", str(script))
+    assert done.returncode == 126
+    assert done.stderr.startswith(f"error: {script} cannot be run: Exec format error\nhint: ")
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_for_the_command_and_nothing_stays(temporary: Path, which: signal.Signals) -> None:
+    trap = f"trap 'echo clean; exit 3' {which.name.removeprefix('SIG')}"
+    command = line("--", "sh", "-c", f"{trap}; echo here; while :; do sleep 0.05; done")
     with subprocess.Popen(command, env=environment(temporary), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "here\n"
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(which)
         assert process.stdout.read() == "clean\n"
         assert process.wait(30) == 3
     assert gone(temporary)

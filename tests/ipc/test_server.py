@@ -343,6 +343,8 @@ async def test_a_refusal_is_logged_once_with_the_block_that_allows_it(
             await asyncio.to_thread(client.subscribe_to_topic, topic="", on_stream_event=print)
         with pytest.raises(model.UnauthorizedError):
             await asyncio.wrap_future(client.publish_to_topic_async(topic="secret" * 500, publish_message=None))
+    assert "no policy allows an empty resource" in caplog.text
+    assert 'resources: [""]' not in caplog.text
     assert "a resource of 3000 characters" in caplog.text
     assert "secretsecret" not in caplog.text
     texts = [record.getMessage() for record in caplog.records if "'secret'" in record.getMessage()]

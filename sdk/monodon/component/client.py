@@ -83,7 +83,9 @@ class IpcLink:
         try:
             yield
         except IpcError as error:
-            if error.code == "UnauthorizedError":
+            if error.code == "UnauthorizedError" and not resource:
+                error.hint = "no policy allows an empty topic or name"
+            elif error.code == "UnauthorizedError":
                 block = json.dumps(grant(self._name, service, f"aws.greengrass#{operation}", resource))
                 error.hint = f"add this to the component's configuration: {block}"
             raise

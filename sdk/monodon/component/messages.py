@@ -117,5 +117,7 @@ def _content(topic: str, message: Publishable) -> Json:
         return message.encode()
     try:
         return encode(message)
-    except (ValueError, TypeError, RecursionError) as error:
+    except RecursionError as error:
+        raise IpcError(f"the message for {topic} cannot be sent: nested too deeply", code=INVALID_MESSAGE) from error
+    except (ValueError, TypeError) as error:
         raise IpcError(f"the message for {topic} cannot be sent: {error}", code=INVALID_MESSAGE) from error

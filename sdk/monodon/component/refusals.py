@@ -56,7 +56,11 @@ def translate(what: str, error: Exception) -> IpcError:
     if isinstance(error, ConnectionClosedError) or _CLOSED in native:
         return IpcError(f"{what}: the connection to the nucleus is closed", code=NOT_SENT)
     if _SIZE in native:
-        return IpcError(f"{what}: the message is too large: {error}", code=INVALID_MESSAGE)
+        return IpcError(
+            f"{what}: the message is too large: {error}",
+            code=INVALID_MESSAGE,
+            hint="a frame holds 24 MiB, which is 18.8 MB in base64; arrays go by reference: component.share(array)",
+        )
     if "AWS_" in native or isinstance(error, _BROKEN):
         reason = str(error) or "closed without an answer"
         return IpcError(f"{what}: the connection to the nucleus broke: {reason}", code=CONNECTION_LOST)

@@ -1,5 +1,6 @@
 """``dev exec``: any command as a component of a nucleus of its own, for as long as the command runs."""
 
+import errno
 import json
 import os
 import signal
@@ -28,7 +29,7 @@ def execute(command: Sequence[str], *, name: str, configuration: Mapping[str, Js
     """Run ``command`` as component ``name`` and return its exit code; it keeps its folder, terminal and environment.
 
     The nucleus lives in a temporary root, has no cloud (IoT topics go round in memory), and leaves nothing behind.
-    SIGTERM is passed on to the command; Ctrl-C reaches it by itself.
+    SIGTERM and SIGHUP are passed on to the command; Ctrl-C reaches it by itself.
 
     Raises:
         StateError: the nucleus could not start.
@@ -40,8 +41,10 @@ def execute(command: Sequence[str], *, name: str, configuration: Mapping[str, Js
         except FileNotFoundError:
             print(f"error: no such command: {command[0]}", file=sys.stderr)  # noqa: T201
             return NOT_FOUND
-        except PermissionError:
-            print(f"error: {command[0]} cannot be run", file=sys.stderr)  # noqa: T201
+        except OSError as error:
+            print(f"error: {command[0]} cannot be run: {error.strerror}", file=sys.stderr)  # noqa: T201
+            if error.errno == errno.ENOEXEC:
+                print("hint: a script begins with its interpreter, such as #!/bin/sh", file=sys.stderr)  # noqa: T201
             return NOT_EXECUTABLE
         started(process)
         code = process.wait()
@@ -80,7 +83,7 @@ def _hosted(order: Mapping[str, Json]) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def _passing_on() -> Iterator[Callable[["subprocess.Popen[bytes]"], None]]:
-    """SIGTERM is for the command, also if it comes while that starts; SIGINT comes to it from the terminal.
+    """SIGTERM and SIGHUP are for the command, also if they come while that starts; SIGINT comes from the terminal.
 
     Yields what takes the process, once there is one.
     """
@@ -99,6 +102,8 @@ def _passing_on() -> Iterator[Callable[["subprocess.Popen[bytes]"], None]]:
             process.send_signal(number)
 
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, pass_on)}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, pass_on)
     before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda number, frame: None)
     try:
         yield started

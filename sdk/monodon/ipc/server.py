@@ -199,6 +199,9 @@ class IpcServer:
 
     def _log_refusal(self, caller: str, model: OperationModel, resource: str) -> None:
         """Say it once for each resource, with the block that would allow it."""
+        if not resource:
+            logger.warning("refused %s to %s on '': no policy allows an empty resource", model.name, caller)
+            return
         if len(resource) > _MAX_LOGGED_CHARACTERS:
             logger.warning("refused %s to %s on a resource of %d characters", model.name, caller, len(resource))
             return
