@@ -2,45 +2,48 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
 from monodon.cli.fleet_deploy import deploy
+from monodon.cli.fleet_doctor import doctor
 from monodon.cli.fleet_plan import export, plan
+from monodon.cli.fleet_provision import provision
+
+#: The verbs as an operator comes to need them; one that is not named here comes last.
+STORY = tuple(
+    [
+        "provision",
+        "doctor",
+        "simulate",
+        "plan",
+        "deploy",
+        "rings",
+        "status",
+        "why",
+        "drift",
+        "history",
+        "rollback",
+        "export",
+    ]
+)
 
 
-@click.group()
+class Story(click.Group):
+    """A group whose help lists its verbs in the order of a fleet's life."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted(self.commands, key=lambda name: (STORY.index(name) if name in STORY else len(STORY), name))
+
+
+@click.group(cls=Story)
 def command() -> None:
     """Provision, deploy to and watch a fleet: on AWS, or on the embedded cloud that AWS_ENDPOINT_URL names."""
 
 
-for verb in (plan, deploy, export):
+for verb in (provision, doctor, plan, deploy, export):
     command.add_command(verb)
-
-
-@command.command()
-@click.argument("thing")
-@click.option("--group", required=True, help="The thing group it joins; made if missing.")
-@click.option("--root", type=click.Path(path_type=Path), required=True, help="The device's root folder, written here.")
-@click.option(
-    "--root-ca",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    required=True,
-    help="What the device trusts: AmazonRootCA1.pem, or the embedded cloud's ca_file.",
-)
-@click.option(
-    "--cloud", type=click.Path(path_type=Path, exists=True), help="An embedded cloud's folder, for its ports."
-)
-def provision(thing: str, group: str, root: Path, root_ca: Path, cloud: Path | None) -> None:
-    """Make THING with certificate, policy and role alias, and write its root folder."""
-    from monodon.fleet import Aws, cloud_endpoints
-    from monodon.fleet import provision as steps
-
-    endpoints = cloud_endpoints(json.loads((cloud / "ready.json").read_text())) if cloud else None
-    for step in steps(Aws(), thing=thing, group=group, root=root, root_ca=root_ca, endpoints=endpoints):
-        click.echo(f"{'made' if step.made else 'found'} {step.what}")
 
 
 @command.command()
