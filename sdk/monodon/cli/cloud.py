@@ -55,7 +55,10 @@ def run(state: Path, port: int, mqtt_port: int, host: str, region: str | None, v
     )
     for library in ("asyncio", "uvicorn.error"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    asyncio.run(_run(state, port, mqtt_port, host, region))
+    from monodon.cloud.fairness import fair_loop
+
+    with asyncio.Runner(loop_factory=fair_loop) as runner:
+        runner.run(_run(state, port, mqtt_port, host, region))
 
 
 async def _run(state: Path, port: int, mqtt_port: int, host: str, region: str | None) -> None:

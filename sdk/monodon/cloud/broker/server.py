@@ -32,7 +32,8 @@ ALPN: Final = ("x-amzn-mqtt-ca", "mqtt")
 CONNECT_WITHIN_S: Final = 10.0
 TICK_S: Final = 1.0
 STOP_WITHIN_S: Final = 2.0
-_TURN_ITEMS: Final = 2000
+#: A turn takes what has arrived, but not for longer than this, so that others are answered meanwhile.
+_TURN_S: Final = 0.04
 
 
 class Broker:
@@ -185,7 +186,8 @@ class Broker:
         now = self._now()
         try:
             with self._settling(), self._store.transaction():
-                for _ in range(min(len(self._inbox), _TURN_ITEMS)):
+                ends = time.perf_counter() + _TURN_S
+                while self._inbox and time.perf_counter() < ends:
                     self._work(self._inbox.popleft(), now)
         except Exception:
             logger.exception("the broker could not write its state; the clients it concerns are disconnected")
