@@ -149,8 +149,9 @@ def resets(desired: Content) -> Iterator[Finding]:
         if refused := [one for one in part.reset if segments_of(one) is None]:
             yield warning(
                 "RESET_REFUSED",
-                f"devices refuse to reset {listed(refused)} of {name}: a key of digits alone could be a list's index",
-                "reset the key above it",
+                f"devices refuse to reset {listed(refused)} of {name}: a pointer begins with '/', "
+                "and no key in it is digits alone, which could be a list's index",
+                "write /threshold, or reset the key above the digits",
             )
 
 
