@@ -1,9 +1,9 @@
 """From ``create_deployment`` to every device SUCCEEDED: simulated devices and the embedded cloud, a process each.
 
-``deploy_s`` runs from boto3's call to the moment when DescribeJob counts every device as SUCCEEDED; ``connect_s`` is what
-the devices' TLS handshakes, CONNECTs and subscriptions took before. ``…_kb`` is memory for one connected device, in each
-process. Both may open as many files as the system's hard limit allows. The second deployment of each size changes the
-version, as an update does; a growth of 1.0 is linear in the number of devices.
+``deploy_s`` runs from boto3's call to the moment when DescribeJob counts every device as SUCCEEDED; ``update_s`` is the
+same for the next version. ``connect_s`` is what the devices' TLS handshakes, CONNECTs and subscriptions took before.
+``…_kb`` is memory for one connected device, ``…_cpu_ms`` processor time for one device and deployment, in each process.
+Both may open as many files as the system's hard limit allows. A growth of 1.0 is linear in the number of devices.
 
 ``MONODON_BENCH_FLEET=200,400`` (or ``--quick``) measures other sizes.
 """
@@ -28,9 +28,10 @@ COMPONENT = "com.example.Simulated"
 
 async def serve(folder: Path, count: int) -> None:
     """The cloud's process: makes the things, says where it is, runs until its stdin ends."""
+    from tests.simulator.world import enlist
+
     from monodon.cloud.cloud import Cloud
     from monodon.simulator.fleet import allow_open_files
-    from tests.simulator.world import enlist
 
     allow_open_files(count)
     cloud = Cloud(folder / "cloud")
@@ -89,6 +90,12 @@ def rss_kb(pid: str) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
     raise RuntimeError("no VmRSS")
+
+
+def cpu_s(process: "subprocess.Popen[str]") -> float:
+    """Processor time that a process has used; it says more than the clock where others work as well."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Child:
@@ -154,11 +161,16 @@ def measure(count: int) -> dict[str, Any]:
             with Child("simulate", name) as simulator:
                 connected = simulator.listen()
                 after = rss_kb(str(cloud.process.pid))
+                processes = cloud.process, simulator.process
+                used = [cpu_s(each) for each in processes]
                 took = [deploy(clients, told["group_arn"], version, count) for version in ("1.0.0", "1.1.0")]
+                used = [cpu_s(each) - then for each, then in zip(processes, used, strict=True)]
     return {
         "connect_s": round(connected["connect_s"], 1),
         "deploy_s": round(took[0], 2),
         "update_s": round(took[1], 2),
+        "cloud_cpu_ms": round(used[0] * 1000 / len(took) / count, 2),
+        "simulator_cpu_ms": round(used[1] * 1000 / len(took) / count, 2),
         "aim_s": AIMS_S.get(count),
         "simulator_kb": round(connected["device_kb"], 1),
         "cloud_kb": round((after - before) / count, 1),

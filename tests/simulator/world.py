@@ -34,7 +34,7 @@ def enlist(parts: Parts, ready: Ready, folder: Path, count: int, group: str = "s
         backend = next(each for each in parts.backends["iot"] if hasattr(each, operation))
         return getattr(backend, operation)(request, context) or {}
 
-    place = cast(Any, SimpleNamespace(region=ready.region, account=ready.account))
+    place = cast("Any", SimpleNamespace(region=ready.region, account=ready.account))
     folder.mkdir(parents=True, exist_ok=True)
     things = tuple(f"sim-{number:05d}" for number in range(first, first + count))
     certificates = []

@@ -68,6 +68,7 @@ class Device:
     __slots__ = (
         "_ask_due",
         "_count",
+        "_count_before",
         "_health",
         "_is_connected",
         "_jobs",
@@ -100,7 +101,7 @@ class Device:
         self._health = Health(thing, self.installed, architecture=settings.architecture)
         self._is_connected = False
         self._must_ask = False
-        self._count = 0
+        self._count = self._count_before = 0
         self._work: _Work | None = None
         self._waiting: list[_Work] = []
         self._reports: list[_Report] = []
@@ -138,6 +139,7 @@ class Device:
     def connected(self, now: float) -> list[Outgoing]:
         """Say how the device is, then what was not answered before, then ask what there is to do."""
         self._is_connected = True
+        self._count_before = self._count
         self._presence.connected(now)
         said = self._health.greet(now)
         if self._settings.metrics and self._metrics_due == NEVER:
@@ -164,8 +166,15 @@ class Device:
         name = topic.removeprefix(self.prefix)
         body = talk.read_object(payload)
         said = self._spoilt(self._heard(name, body, now))
-        self._presence.heard(now)
+        if self._is_progress(name, body):
+            self._presence.heard(now)
         return said
+
+    def _is_progress(self, name: str, body: Mapping[str, Json]) -> bool:
+        """Whether a question of this connection was answered: so one that is cut after a few still leads somewhere."""
+        token = body.get("clientToken")
+        is_ours = isinstance(token, str) and token.isdigit() and int(token) > self._count_before
+        return is_ours and not name.endswith("/rejected")
 
     def _heard(self, name: str, body: Mapping[str, Json], now: float) -> list[Outgoing]:
         if name == talk.NOTIFY:

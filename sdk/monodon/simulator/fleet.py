@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from monodon.deadlines import timeout
 from monodon.errors import NetworkError
 from monodon.mqtt import Connect
 from monodon.simulator.connection import Connection, SmallTls
@@ -252,7 +253,7 @@ class Fleet:
             member = await self._queue.get()
             if member.device.wants_connection(self.now()):
                 try:
-                    async with asyncio.timeout(CONNECT_WITHIN_S):
+                    async with timeout(CONNECT_WITHIN_S):
                         await self._connect(member)
                 except (OSError, NetworkError, TimeoutError) as error:
                     self._note(str(error) or f"no answer within {CONNECT_WITHIN_S:g} s")
@@ -313,7 +314,7 @@ class Fleet:
                 member.connection.leave()
         if self.open_count:
             with suppress(TimeoutError):
-                async with asyncio.timeout(LEAVE_WITHIN_S):
+                async with timeout(LEAVE_WITHIN_S):
                     await self._all_gone.wait()
         for member in self._members:
             if member.connection is not None:

@@ -2,7 +2,7 @@
 
 from monodon.simulator.faults import NEVER, Profile, unit
 
-#: A flapping connection holds for so many messages at most.
+#: A flapping connection holds for so many answers at most.
 _MESSAGES = 4
 #: Of the time that it holds, it is away for this share.
 _AWAY = 0.1
@@ -41,7 +41,7 @@ class Presence:
         self._cut_at = now + every * (0.5 + chance)
 
     def heard(self, now: float) -> None:
-        """A message came, which may be one too many."""
+        """An answer came, which may be one too many."""
         if self._cut_at is not None:
             self._left -= 1
             if self._left <= 0:
