@@ -13,6 +13,7 @@ from monodon.component.link import IotPublish
 from monodon.component.messages import Message, Publishable, iot_payload, local_content
 from monodon.component.subscription import Closing, Mailbox, Subscription
 from monodon.core.json import Json
+from monodon.deadlines import timeout
 from monodon.device.operations import Operation, operation, to_json
 from monodon.errors import DeploymentError, IpcError, StateError
 
@@ -161,7 +162,7 @@ class Device:
         created = await self.call("CreateLocalDeployment", request)
         deployment_id = created["deploymentId"]
         try:
-            async with asyncio.timeout(timeout_s):
+            async with timeout(timeout_s):
                 status = await self._ended(deployment_id)
         except TimeoutError:
             raise DeploymentError(f"deployment {deployment_id} did not end within {timeout_s:g} s") from None
