@@ -1,7 +1,7 @@
 """``monodon fleet``: provision, deploy to and watch a fleet, on AWS or on the embedded cloud."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -12,21 +12,9 @@ from monodon.cli.fleet_plan import export, plan
 from monodon.cli.fleet_provision import provision
 
 #: The verbs as an operator comes to need them; one that is not named here comes last.
-STORY = tuple(
-    [
-        "provision",
-        "doctor",
-        "simulate",
-        "plan",
-        "deploy",
-        "rings",
-        "status",
-        "why",
-        "drift",
-        "history",
-        "rollback",
-        "export",
-    ]
+STORY: Sequence[str] = (
+    *("provision", "doctor", "simulate", "plan", "deploy", "rings"),
+    *("status", "why", "drift", "history", "rollback", "export"),
 )
 
 
