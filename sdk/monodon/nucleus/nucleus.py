@@ -16,6 +16,7 @@ import asyncio
 import logging
 import os
 import platform
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -38,10 +39,11 @@ from monodon.nucleus.client_device_settings import AuthConfiguration
 from monodon.nucleus.client_devices import ClientDevices, Registry
 from monodon.nucleus.deployer import Deployer, Hooks, Progress
 from monodon.nucleus.health import Health
-from monodon.nucleus.identity import Identity, load_identity
+from monodon.nucleus.identity import CONFIG_FILE, Identity, load_identity
 from monodon.nucleus.journal import JOURNAL_FOLDER, Journal
 from monodon.nucleus.logs import Logs, LogSettings
 from monodon.nucleus.policies import Policies
+from monodon.nucleus.provisioned import remember
 from monodon.nucleus.root import announced, claimed, socket_path, tool_credentials, writable
 from monodon.nucleus.secrets import SECRETS_FOLDER, Secrets
 from monodon.nucleus.server_certificates import ServerCertificates
@@ -122,12 +124,14 @@ async def running(
     thing: str | None = None,
     environment: Mapping[str, str] = os.environ,
     restart: Callable[[int], None] | None = None,
+    now_s: Callable[[], float] = time.time,
 ) -> AsyncIterator[Nucleus]:
     """Run the nucleus of ``root`` for as long as the block lasts. Needs the main thread's loop.
 
     Args:
         restart: told when a deployment needs the nucleus (100) or the device (101) restarted: leave the block, and run
             it again. Without it such deployments go on in this process, as well as that can be.
+        now_s: the device's clock, in seconds since 1970. It may jump; what takes a while is measured by another one.
 
     Raises:
         StateError: the root is in use, damaged or cannot be written.
@@ -137,7 +141,7 @@ async def running(
         root = stack.enter_context(claimed(root))
         identity = load_identity(root, init_config=init_config, thing=thing)
         with writable(root):
-            nucleus = await _opened(root, identity, environment, restart, stack)
+            nucleus = await _opened(root, identity, environment, restart, now_s, stack)
         log.info("nucleus of %s is ready", identity.thing)
         nucleus.uplink.connect()
         yield nucleus
@@ -149,14 +153,16 @@ async def _opened(
     identity: Identity,
     environment: Mapping[str, str],
     restart: Callable[[int], None] | None,
+    now_s: Callable[[], float],
     stack: AsyncExitStack,
 ) -> Nucleus:
     """A nucleus at work; the stack undoes it."""
     journal = Journal.open(root / JOURNAL_FOLDER)
     stack.callback(journal.close)
+    remember(journal, identity, is_configured=(root / CONFIG_FILE).exists())
     state = DeviceState(journal)
     settings = Settings(identity.settings, state)
-    logs = _open_logs(root, settings, stack)
+    logs = _open_logs(root, settings, now_s, stack)
     log.info("nucleus %s of %s starts in %s (process %d)", identity.version, identity.thing, root, os.getpid())
     uplink, registry = await _enter_uplink(identity, journal, environment, stack)
     tokens = Tokens()
@@ -174,6 +180,7 @@ async def _opened(
         uplink=uplink,
         registry=registry,
         restart=restart,
+        now_s=now_s,
         environment={**environment, **_component_environment(identity, socket, credentials_uri)},
     )
     await _start(nucleus, stack)
@@ -193,6 +200,7 @@ def _built(
     uplink: Uplink,
     registry: Registry | None,
     restart: Callable[[int], None] | None,
+    now_s: Callable[[], float],
     environment: Mapping[str, str],
 ) -> Nucleus:
     """The parts that nothing has to be opened for, each with what it needs."""
@@ -208,6 +216,9 @@ def _built(
     health = Health(identity=identity, device=DeviceView(state, supervisor), uplink=uplink, platform=attributes)
     updates, validation = ComponentUpdates(), Validation()
     store = Store(root, max_bytes=settings.whole(MAX_STORE_BYTES, "componentStoreMaxSizeBytes"))
+
+    def now_ms() -> int:
+        return int(now_s() * 1000)
 
     async def report(progress: Progress) -> None:
         logs.configure(settings.logging)
@@ -228,6 +239,7 @@ def _built(
         report=report,
         hooks=Hooks(ask_update=updates.ask, updated=updates.done, validate=validation.ask),
         restart=restart,
+        now_ms=now_ms,
         settle_timeout_s=lambda: settings.whole(0, "deploymentTimeoutSeconds") or None,
         region=identity.region or None,
     )
@@ -248,10 +260,10 @@ def _built(
     services = (
         pubsub_service(bus),
         mqtt_service(uplink),
-        configuration_service(Configurations(settings, state), validation),
+        configuration_service(Configurations(settings, state), validation, now_ms),
         lifecycle_service(supervisor, updates),
         components_service(state, supervisor),
-        deployments_service(deployer, root / "packages"),
+        deployments_service(deployer, root / "packages", lambda: state.after_deployments_ms(now_ms())),
         shadow_service(shadows, Rates(limits=manager.rate_limits)),
         secret_service(Secrets(root / SECRETS_FOLDER)),
         metric_service(ComponentMetrics()),
@@ -420,9 +432,9 @@ def _tokens(token: str) -> dict[str, str]:
     return {"SVCUID": token, "AWS_CONTAINER_AUTHORIZATION_TOKEN": token}
 
 
-def _open_logs(root: Path, settings: Settings, stack: AsyncExitStack) -> Logs:
+def _open_logs(root: Path, settings: Settings, now_s: Callable[[], float], stack: AsyncExitStack) -> Logs:
     read = settings.logging
-    logs = Logs(root / LOGS_FOLDER, read)
+    logs = Logs(root / LOGS_FOLDER, read, now_s)
     stack.callback(logs.close)
     handler, logger = logs.handler(), logging.getLogger("monodon")
     before = logger.level

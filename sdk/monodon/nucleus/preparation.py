@@ -125,7 +125,11 @@ class Preparation:
             prepared.recipes,
             self.state.installed,
             device=self.device,
-            at_ms=self.now_ms() if self._takes_processing_time() else deployment.timestamp_ms,
+            at_ms=(
+                self.state.after_deployments_ms(self.now_ms())
+                if self._takes_processing_time()
+                else deployment.timestamp_ms
+            ),
             roots={name for roots in prepared.roots.values() for name in roots},
             arns=prepared.arns,
         )

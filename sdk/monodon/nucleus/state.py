@@ -58,6 +58,14 @@ class DeviceState:
         record: Mapping[str, Json] | None = self._journal.get(_LAST + target)
         return record
 
+    def after_deployments_ms(self, now_ms: int) -> int:
+        """Return ``now_ms``, or a millisecond after the latest deployment where the clock was put back since.
+
+        What is deployed later shall win over what was deployed before (rule C3), whatever the clock says.
+        """
+        times = (int(record["timestamp_ms"]) for record in self._journal.items(_LAST).values())
+        return max(now_ms, *(time_ms + 1 for time_ms in times), 0)
+
     def targets_of(self, name: ComponentName) -> tuple[str, ...]:
         """Return the targets that have ``name`` among their roots."""
         return tuple(target for target, roots in self.targets().items() if name in roots)

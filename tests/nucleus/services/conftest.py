@@ -176,7 +176,7 @@ class Device:
     devices: ClientDevices = field(init=False)
 
     def __post_init__(self) -> None:
-        self.debug_passwords = DebugPasswords(lambda: self.now_ms / 1000)
+        self.debug_passwords = DebugPasswords(lambda: self.now_ms / 1000, lambda: self.now_ms / 1000)
         self.auth = AuthConfiguration(self.state)
         self.certificates = ServerCertificates(
             self.folder / "work", settings=self.auth.settings, now_s=lambda: self.now_ms / 1000

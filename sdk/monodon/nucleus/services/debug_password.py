@@ -23,23 +23,24 @@ _MAX_VALID: Final = 100
 class DebugPasswords:
     """The passwords that are good now, in memory and hashed; the oldest gives way when there are many."""
 
-    def __init__(self, now_s: Callable[[], float] = time.time) -> None:
-        self._now_s = now_s
+    def __init__(self, now_s: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic) -> None:
+        """``now_s`` says when a password ends, ``clock`` has it end: the time of day may jump."""
+        self._now_s, self._clock = now_s, clock
         self._expirations: dict[bytes, float] = {}
 
     def create(self) -> tuple[str, float]:
         """Return a new password and when it ends, in seconds since the epoch."""
-        password, expires_at_s = secrets.token_urlsafe(_BYTES), self._now_s() + LIFETIME_S
-        self._expirations = {key: end for key, end in self._expirations.items() if end > self._now_s()}
+        password, now = secrets.token_urlsafe(_BYTES), self._clock()
+        self._expirations = {key: end for key, end in self._expirations.items() if end > now}
         if len(self._expirations) >= _MAX_VALID:
             del self._expirations[next(iter(self._expirations))]
-        self._expirations[_digest(password)] = expires_at_s
-        return password, expires_at_s
+        self._expirations[_digest(password)] = now + LIFETIME_S
+        return password, self._now_s() + LIFETIME_S
 
     def allows(self, username: str, password: str) -> bool:
         """Whether this is a password that was made here and has not ended."""
         found = [end for key, end in self._expirations.items() if hmac.compare_digest(key, _digest(password))]
-        return username == USERNAME and any(end > self._now_s() for end in found)
+        return username == USERNAME and any(end > self._clock() for end in found)
 
 
 def _digest(password: str) -> bytes:

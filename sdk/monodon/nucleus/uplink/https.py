@@ -13,6 +13,7 @@ import binascii
 import hashlib
 import json
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -52,6 +53,8 @@ class DataPlane:
         self._environment = environment
         self._base = f"https://{cloud.data_plane_host}:{cloud.data_plane_port}"
         self._credentials: RoleCredentials | None = None
+        #: On the monotonic clock: one that is put back must not keep credentials that have ended.
+        self._credentials_end_s = 0.0
         self._credentials_lock = asyncio.Lock()
 
     def check_certificate(self) -> None:
@@ -294,7 +297,7 @@ class DataPlane:
         if cloud.role_alias is None or cloud.credentials_host is None:
             return None
         async with self._credentials_lock:
-            if self._credentials is None or self._credentials.expiration - CREDENTIALS_MARGIN < datetime.now(UTC):
+            if self._credentials is None or time.monotonic() > self._credentials_end_s:
                 host = f"{cloud.credentials_host}:{cloud.credentials_port}"
                 answer = await self._fetch(
                     Request(
@@ -304,6 +307,8 @@ class DataPlane:
                     lambda: self._device_context,
                 )
                 self._credentials = _credentials(answer)
+                lasts = self._credentials.expiration - CREDENTIALS_MARGIN - datetime.now(UTC)
+                self._credentials_end_s = time.monotonic() + lasts.total_seconds()
             return self._credentials
 
     @cached_property
