@@ -40,6 +40,7 @@ from monodon.cloud.iot_data import SHADOW_TOPICS, IotData
 from monodon.cloud.jobs import Jobs
 from monodon.cloud.presign import presign_get
 from monodon.cloud.s3 import Buckets, MultipartUploads, Objects, Records
+from monodon.cloud.secrets_manager import SecretsManager
 from monodon.cloud.server import bind, serving
 from monodon.cloud.store import LOCK, READY, Store, claim, write_whole
 from monodon.cloud.sts import Sts
@@ -270,6 +271,7 @@ class Parts:
             "s3": [Buckets(records), Objects(records), MultipartUploads(records)],
             "sts": [sts],
             "iam": [Iam(store, account=account, now=now)],
+            "secretsmanager": [SecretsManager(store, region=region, account=account, now=now)],
         }
         self.gateway = Gateway(
             store=store,

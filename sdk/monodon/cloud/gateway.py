@@ -57,9 +57,15 @@ MODELS = {
     "s3": "s3",
     "sts": "sts",
     "iam": "iam",
+    "secretsmanager": "secretsmanager",
 }
 
-_INTERNAL = {"greengrass": "InternalServerException", "s3": "InternalError", "iot": "InternalFailureException"}
+_INTERNAL = {
+    "greengrass": "InternalServerException",
+    "s3": "InternalError",
+    "iot": "InternalFailureException",
+    "secretsmanager": "InternalServiceError",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """What core devices ask about client devices: whether a certificate is active, and whose it is.
 
-Only devices ask it, with their certificate: boto3 has none of these operations. Source: aws.greengrass.clientdevices.Auth,
-``iot/IotAuthClient.java``, for the names of members and errors.
+Only devices ask it, with their certificate: boto3 has none of these operations.
+Source: aws.greengrass.clientdevices.Auth, ``iot/IotAuthClient.java``, for the names of members and errors.
 """
 
 import json
@@ -38,9 +38,9 @@ class ClientDeviceRegistry:
         return {"clientDeviceCertificateId": certificate_id}
 
     def verify_association(self, body: bytes, cores: Collection[str]) -> dict[str, Json]:
-        """Answer for a thing that an active certificate is attached to: ``VerifyClientDeviceIoTCertificateAssociation``.
+        """Answer for a thing and its active certificate: ``VerifyClientDeviceIoTCertificateAssociation``.
 
-        The thing must also be associated with one of ``cores``, the core devices that ask.
+        The certificate must be attached to the thing, and the thing associated with one of ``cores``, who ask.
 
         Raises:
             ServiceError: one of these is not so.

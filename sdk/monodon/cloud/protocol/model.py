@@ -137,6 +137,9 @@ class ServiceModel:
         metadata = description["metadata"]
         self.signing_name: str = metadata.get("signingName") or metadata["endpointPrefix"]
         self.protocol: str = metadata["protocol"]
+        #: What the name of an operation follows in the header ``X-Amz-Target``, and the version of the content type.
+        self.target_prefix: str = metadata.get("targetPrefix", "")
+        self.json_version: str = metadata.get("jsonVersion", "")
         self.namespace: str = metadata.get("xmlNamespace", f"http://s3.amazonaws.com/doc/{metadata['apiVersion']}/")
         self._shapes: Mapping[str, Json] = description["shapes"]
         self._made: dict[str, Shape] = {}

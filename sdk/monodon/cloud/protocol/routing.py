@@ -84,6 +84,8 @@ def route(model: ServiceModel, request: WireRequest, body: bytes | None = None) 
     """
     if model.protocol == "query":
         return _route_query(model, request, body or b"")
+    if model.protocol == "json":
+        return _route_target(model, request)
     candidates: list[tuple[_Route, re.Match[str]]] = []
     for entry in _table(model).get(request.method, ()):
         match = entry.pattern.fullmatch(request.raw_path)
@@ -103,6 +105,15 @@ def _route_query(model: ServiceModel, request: WireRequest, body: bytes) -> Matc
     operation = model.operations.get(name)
     if operation is None:
         raise ServiceError("InvalidAction", f"{model.signing_name} has no action {name!r}", status=400)
+    return Match(operation=operation, labels={})
+
+
+def _route_target(model: ServiceModel, request: WireRequest) -> Match:
+    """The operation that the header ``X-Amz-Target`` of a JSON protocol names."""
+    prefix, _, name = request.headers.get("x-amz-target", "").rpartition(".")
+    operation = model.operations.get(name) if prefix == model.target_prefix else None
+    if operation is None or request.method != "POST":
+        raise ServiceError("UnknownOperationException", f"{model.signing_name} has no operation {name!r}", status=400)
     return Match(operation=operation, labels={})
 
 

@@ -35,6 +35,8 @@ def serialise(
         return _query(model, operation, given, request_id)
     headers: list[tuple[str, str]] = [_request_id(model, request_id)]
     status = status or operation.status
+    if shape is None and model.protocol == "json":
+        return WireResponse(status=status, headers=(*headers, ("content-type", _json_type(model))), body=b"{}")
     if shape is None:
         return WireResponse(status=status, headers=tuple(headers))
     for name, value in given.items():
@@ -62,8 +64,10 @@ def serialise_error(model: ServiceModel, error: ServiceError, *, request_id: str
         return _query_error(model, error, status, request_id)
     if model.protocol == "rest-xml":
         return _xml_error(model, error, status, request_id, resource)
-    headers = [_request_id(model, request_id), ("content-type", "application/json"), ("x-amzn-ErrorType", error.code)]
+    headers = [_request_id(model, request_id), ("content-type", _json_type(model)), ("x-amzn-ErrorType", error.code)]
     body: dict[str, Json] = {"message": error.message}
+    if model.protocol == "json":
+        body["__type"] = error.code
     for name, value in error.members.items():
         member = shape.members.get(name) if shape is not None else None
         if member is not None and member.location == "header":
@@ -91,11 +95,15 @@ def _body(
         return json.dumps(_json(payload.shape, value)).encode(), "application/json"
     rest = {name: value for name, value in given.items() if shape.members[name].location is None}
     if not is_xml:
-        return json.dumps(_json(shape, rest), separators=(",", ":")).encode(), "application/json"
+        return json.dumps(_json(shape, rest), separators=(",", ":")).encode(), _json_type(model)
     if not any(member.location is None for member in shape.members.values()):
         return b"", ""
     root = _ROOTS.get(operation.name, f"{operation.name}Result")
     return _document(root, _xml_members(shape, rest), model.namespace), "application/xml"
+
+
+def _json_type(model: ServiceModel) -> str:
+    return f"application/x-amz-json-{model.json_version}" if model.protocol == "json" else "application/json"
 
 
 def _json(shape: Shape, value: Json) -> Json:
