@@ -410,6 +410,24 @@ async def test_role_credentials_near_their_end_are_asked_for_again(
     assert len(server.asked) == 2
 
 
+async def test_role_credentials_end_also_when_the_clock_is_put_back(
+    cloud: CloudIdentity, server: Server, s3: Server
+) -> None:
+    today, minutes = [datetime.now(UTC)], [0]
+    plane = DataPlane(
+        cloud, thing="drone-1", environment={}, now=lambda: today[0], clock=lambda: minutes[0] * 60.0
+    )  # fmt: skip
+    role_and_s3(server, s3)
+    await plane.credentials()
+    today[0] -= timedelta(hours=1)
+    minutes[0] = 54
+    await plane.credentials()
+    assert len(server.asked) == 1
+    minutes[0] = 56
+    await plane.credentials()
+    assert len(server.asked) == 2
+
+
 async def test_a_refusing_credential_provider_says_what_to_allow(plane: DataPlane, server: Server) -> None:
     server.answers({"message": "Access Denied"}, 403)
     with pytest.raises(NetworkError, match="403: Access Denied") as refused:

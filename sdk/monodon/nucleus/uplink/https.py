@@ -47,13 +47,22 @@ _NO_VERSION = ("NO_AVAILABLE_COMPONENT_VERSION", "COMPONENT_VERSION_REQUIREMENTS
 class DataPlane:
     """The device's HTTPS calls, each with a deadline."""
 
-    def __init__(self, cloud: CloudIdentity, *, thing: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        cloud: CloudIdentity,
+        *,
+        thing: str,
+        environment: Mapping[str, str],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``now`` tells once how long credentials last; from then on ``clock`` counts, which never jumps."""
+        self._now, self._clock = now, clock
         self._cloud = cloud
         self._thing = thing
         self._environment = environment
         self._base = f"https://{cloud.data_plane_host}:{cloud.data_plane_port}"
         self._credentials: RoleCredentials | None = None
-        #: On the monotonic clock: one that is put back must not keep credentials that have ended.
         self._credentials_end_s = 0.0
         self._credentials_lock = asyncio.Lock()
 
@@ -297,7 +306,7 @@ class DataPlane:
         if cloud.role_alias is None or cloud.credentials_host is None:
             return None
         async with self._credentials_lock:
-            if self._credentials is None or time.monotonic() > self._credentials_end_s:
+            if self._credentials is None or self._clock() > self._credentials_end_s:
                 host = f"{cloud.credentials_host}:{cloud.credentials_port}"
                 answer = await self._fetch(
                     Request(
@@ -307,8 +316,8 @@ class DataPlane:
                     lambda: self._device_context,
                 )
                 self._credentials = _credentials(answer)
-                lasts = self._credentials.expiration - CREDENTIALS_MARGIN - datetime.now(UTC)
-                self._credentials_end_s = time.monotonic() + lasts.total_seconds()
+                lasts = self._credentials.expiration - CREDENTIALS_MARGIN - self._now()
+                self._credentials_end_s = self._clock() + lasts.total_seconds()
             return self._credentials
 
     @cached_property
