@@ -121,7 +121,7 @@ class _Seen:
     statuses: dict[str, str] = field(default_factory=dict)
     failures: dict[str, Change] = field(default_factory=dict)
     members: tuple[str, ...] = ()
-    asked: int = 0
+    reasons_left: int = MAX_REASONS
 
     @property
     def open(self) -> list[str]:
@@ -138,11 +138,16 @@ def watch(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
     say: Callable[[str], None] = lambda text: None,
+    max_reasons: int = MAX_REASONS,
 ) -> Generator[Progress, None, Result]:
     """Yield what changes at each look, until every device of the target has ended or the time is over.
 
     A group's devices are its members, so that a slow rollout is not over before it has reached them all; a thing that
     leaves the group meanwhile is not waited for.
+
+    Args:
+        say: told when AWS is busy and a call is made again.
+        max_reasons: so many devices are asked why they failed.
 
     Raises:
         FleetError: AWS refuses a call for good.
@@ -150,7 +155,7 @@ def watch(
     started = clock()
     patience = Patience(limit_s=timeout_s, say=say, clock=clock, sleep=sleep)
     look = _Look(aws, created, patience)
-    seen = _Seen(members=patience.call(lambda: members_of(aws, created.target_arn)))
+    seen = _Seen(reasons_left=max_reasons, members=patience.call(lambda: members_of(aws, created.target_arn)))
     pause_s = _FIRST_PAUSE_S
     looks = 0
     while True:
@@ -161,7 +166,9 @@ def watch(
         looks += 1
         if not seen.open or looks % _LOOKS_PER_MEMBERS == 0:
             seen.members = patience.call(lambda: members_of(aws, created.target_arn))
-        ending = Ending.DONE if not seen.open else look.ending()
+        ending = look.ending() if seen.open or "CANCELED" in seen.statuses.values() else None
+        if ending is None and not seen.open:
+            ending = Ending.DONE
         if ending is None and clock() - started > timeout_s:
             ending = Ending.EXPIRED
         if ending is not None:
@@ -281,8 +288,8 @@ def _changed(
         reason: str = ""
         codes: tuple[str, ...] = ()
         if status in FAILURES and status != "CANCELED":
-            seen.asked += 1
-            if seen.asked <= MAX_REASONS:
+            seen.reasons_left -= 1
+            if seen.reasons_left >= 0:
                 reason, codes = patience.call(partial(diagnose, aws, thing, created))
         change = Change(thing=thing, status=status, reason=reason, at_s=at_s, codes=codes)
         seen.failures.pop(thing, None)
