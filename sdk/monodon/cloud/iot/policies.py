@@ -39,6 +39,7 @@ class Policies:
         self._access.policies.put(
             name, {"default": "1", "last": 1, "versions": {"1": version}, "created": now, "modified": now}
         )
+        self._registry.tag(self._access.arn(f"policy/{name}"), request.get("tags", []))
         return {
             "policyName": name,
             "policyArn": self._access.arn(f"policy/{name}"),
@@ -74,6 +75,7 @@ class Policies:
                 status=409,
             )
         self._access.policies.delete(name)
+        self._registry.tags.delete(self._access.arn(f"policy/{name}"))
         self._access.forget_decisions()
 
     def create_policy_version(self, request: Request, context: RequestContext) -> dict[str, Json]:

@@ -31,6 +31,13 @@ class Registry:
         self.tags: Table = store.table("iot.tags")
         self._watchers: list[Callable[[str], None]] = []
 
+    def tag(self, arn: str, tags: list[dict[str, str]]) -> None:
+        """Add tags, as requests have them, to what an ARN names."""
+        if tags:
+            record = self.tags.get(arn) or {}
+            record.update({tag["Key"]: tag.get("Value", "") for tag in tags})
+            self.tags.put(arn, record)
+
     def on_membership_change(self, watcher: Callable[[str], None]) -> None:
         """Call ``watcher`` with each thing that joined or left a group, inside the transaction that says so."""
         self._watchers.append(watcher)

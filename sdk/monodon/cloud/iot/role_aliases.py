@@ -46,6 +46,7 @@ class RoleAliases:
             "modified": now,
         }
         self._aliases.put(name, record)
+        self._registry.tag(self._access.arn(f"rolealias/{name}"), request.get("tags", []))
         return {"roleAlias": name, "roleAliasArn": self._access.arn(f"rolealias/{name}")}
 
     def describe_role_alias(self, request: Request, context: RequestContext) -> dict[str, Json]:
@@ -77,6 +78,7 @@ class RoleAliases:
     def delete_role_alias(self, request: Request, context: RequestContext) -> None:
         self.role_alias(request["roleAlias"])
         self._aliases.delete(request["roleAlias"])
+        self._registry.tags.delete(self._access.arn(f"rolealias/{request['roleAlias']}"))
 
     def list_role_aliases(self, request: Request, context: RequestContext) -> dict[str, Json]:
         after = read_token(request.get("marker"))

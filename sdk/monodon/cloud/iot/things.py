@@ -152,7 +152,7 @@ class Things:
         }
         if existing is None:
             self._registry.groups.put(name, record)
-            self._tag(self._registry.group_arn(name), request.get("tags", []))
+            self._registry.tag(self._registry.group_arn(name), request.get("tags", []))
         return {
             "thingGroupName": name,
             "thingGroupArn": self._registry.group_arn(name),
@@ -263,7 +263,7 @@ class Things:
     # Tags
 
     def tag_resource(self, request: Request, context: RequestContext) -> None:
-        self._tag(request["resourceArn"], request["tags"])
+        self._registry.tag(request["resourceArn"], request["tags"])
 
     def untag_resource(self, request: Request, context: RequestContext) -> None:
         record = self._registry.tags.get(request["resourceArn"]) or {}
@@ -274,12 +274,6 @@ class Things:
     def list_tags_for_resource(self, request: Request, context: RequestContext) -> dict[str, Json]:
         record = self._registry.tags.get(request["resourceArn"]) or {}
         return {"tags": [{"Key": key, "Value": value} for key, value in record.items()]}
-
-    def _tag(self, arn: str, tags: list[dict[str, str]]) -> None:
-        if tags:
-            record = self._registry.tags.get(arn) or {}
-            record.update({tag["Key"]: tag.get("Value", "") for tag in tags})
-            self._registry.tags.put(arn, record)
 
     def _join(self, group: str, thing: str) -> None:
         self._registry.members.put(f"{group}/{thing}", {})
