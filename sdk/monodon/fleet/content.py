@@ -212,21 +212,14 @@ def without(merge: Mapping[str, Json], pointers: Sequence[str]) -> dict[str, Jso
 
 
 def _removed(merge: Mapping[str, Json], path: tuple[str, ...]) -> dict[str, Json]:
+    """Without what a path leads to, however its keys are spelled: a device takes keys without regard to case."""
     result = dict(merge)
-    key = _spelling(result, path[0])
-    if len(path) == 1:
-        result.pop(key, None)
-    elif isinstance(result.get(key), dict):
-        result[key] = _removed(result[key], path[1:])
+    for key in [known for known in merge if known.lower() == path[0].lower()]:
+        if len(path) == 1:
+            del result[key]
+        elif isinstance(result[key], dict):
+            result[key] = _removed(result[key], path[1:])
     return result
-
-
-def _spelling(mapping: Mapping[str, Json], key: str) -> str:
-    """The key as it is spelled there already: a device takes keys without regard to case."""
-    if key in mapping:
-        return key
-    folded = key.lower()
-    return next((known for known in mapping if known.lower() == folded), key)
 
 
 def segments_of(pointer: str) -> tuple[str, ...] | None:
