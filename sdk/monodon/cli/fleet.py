@@ -10,6 +10,7 @@ from monodon.cli.fleet_deploy import deploy
 from monodon.cli.fleet_doctor import doctor
 from monodon.cli.fleet_plan import export, plan
 from monodon.cli.fleet_provision import provision
+from monodon.cli.fleet_simulate import simulate
 
 #: The verbs as an operator comes to need them; one that is not named here comes last.
 STORY: Sequence[str] = (
@@ -30,7 +31,7 @@ def command() -> None:
     """Provision, deploy to and watch a fleet: on AWS, or on the embedded cloud that AWS_ENDPOINT_URL names."""
 
 
-for verb in (provision, doctor, plan, deploy, export):
+for verb in (provision, doctor, simulate, plan, deploy, export):
     command.add_command(verb)
 
 

@@ -124,7 +124,7 @@ class Member:
         was_open, self.connection = self.connection is not None, None
         if not was_open:
             return
-        self._fleet.traffic.losses += 1
+        self._fleet.traffic.losses += not self._fleet.is_leaving
         self._fleet.open_count -= 1
         log.debug("%s: %s", self.device.thing, why)
         self.device.disconnected()
