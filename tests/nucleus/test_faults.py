@@ -1,15 +1,18 @@
-"""What components may do to a nucleus: flood it, multiply without end, hang, and ignore what they are told."""
+"""What a nucleus has to bear: floods, fork bombs, scripts that hang or hear nothing, artifacts that are cut short."""
 
 import asyncio
+import io
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.nucleus.bench import B_, A, B, Bench, F
 from tests.nucleus.device import FOREVER, Cloud, Device, running
+from tests.nucleus.device import device as running_device
 
-from monodon.core.deployment import DetailedStatus
+from monodon.core.deployment import DetailedStatus, Status
 from monodon.core.names import ComponentName
 from monodon.core.plan import RunWith
 from monodon.nucleus.limits import Kind
@@ -93,6 +96,50 @@ async def test_a_deployment_whose_install_hangs_goes_back(device: Device, cloud:
     assert device.states() == {"A": "RUNNING", "Other": "RUNNING"}
     assert device.supervisor.pids(ComponentName("Other")) == [other]
     assert len(device.supervisor.pids(ComponentName("A"))) == 1
+
+
+@pytest.mark.slow
+async def test_an_artifact_that_is_cut_short_in_the_cloud_changes_nothing(device: Device, cloud: Cloud) -> None:
+    whole = bytes(range(256)) * 40
+    cloud.publish("A", "1.0.0", running("one"))
+    cloud.publish("A", "2.0.0", running("two"), artifacts={"f": whole})
+    assert (await device.deploy({"A": "1.0.0"})).has_succeeded
+    pids = device.supervisor.pids(ComponentName("A"))
+    served = cloud.folder / "objects" / "A" / "2.0.0" / "f"
+    served.write_bytes(whole[:5000])
+    outcome = await device.deploy({"A": "2.0.0"})
+    assert outcome.detailed is DetailedStatus.FAILED_NO_STATE_CHANGE
+    assert "ARTIFACT_CHECKSUM_MISMATCH" in outcome.error_stack
+    assert device.supervisor.pids(ComponentName("A")) == pids
+    assert not (device.root / "packages" / "artifacts" / "A" / "2.0.0" / "f").exists()
+    served.write_bytes(whole)
+    assert (await device.deploy({"A": "2.0.0"})).has_succeeded
+    assert (device.root / "packages" / "artifacts" / "A" / "2.0.0" / "f").read_bytes() == whole
+
+
+@pytest.mark.slow
+async def test_artifacts_that_were_cut_short_on_disk_are_brought_again(tmp_path: Path, cloud: Cloud) -> None:
+    """By the next deployment that names them, of the very same version too; unpacked ones likewise."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("main.sh", "true\n" * 1000)
+    cloud.publish("A", "1.0.0", running("one"), artifacts={"f": b"f" * 9000})
+    cloud.publish("Z", "1.0.0", running("zip"), artifacts={"z.zip": buffer.getvalue()}, unarchive="ZIP")
+    wanted = {"A": "1.0.0", "Z": "1.0.0"}
+    packages = tmp_path / "root" / "packages"
+    files = [packages / "artifacts/A/1.0.0/f", packages / "artifacts-unarchived/Z/1.0.0/z/main.sh"]
+    async with running_device(tmp_path / "root", cloud) as one:
+        assert (await one.deploy(wanted)).has_succeeded
+        await one.idle()
+        document = one.document(wanted)
+    whole = [file.read_bytes() for file in files]
+    for file in files:
+        os.truncate(file, 4096)
+    async with running_device(tmp_path / "root", cloud) as one:
+        one.submit(document)
+        assert (await one.ended(document["deploymentId"])).status is Status.SUCCEEDED
+        assert one.states() == {"A": "RUNNING", "Z": "RUNNING"}
+    assert [file.read_bytes() for file in files] == whole
 
 
 DEAF = "trap '' TERM INT HUP; while :; do sleep 1000; done"

@@ -5,6 +5,7 @@ import base64
 import hashlib
 import http.server
 import json
+import resource
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -338,6 +339,22 @@ async def test_an_object_that_cannot_be_read_says_why(
         await plane.download("s3://b/k", None, tmp_path / "x", 0)
     assert refused.value.codes == ("ARTIFACT_DOWNLOAD_ERROR", code)
     assert not (tmp_path / "x").exists()
+
+
+async def test_a_disk_that_refuses_a_download_is_no_broken_connection(
+    plane: DataPlane, server: Server, s3: Server, tmp_path: Path
+) -> None:
+    """A broken connection is tried again without end; a full disk is not. A limit of file sizes stands in for it."""
+    role_and_s3(server, s3)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) // 2, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            await plane.download("s3://b/k", None, tmp_path / "x", 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    await plane.download("s3://b/k", None, tmp_path / "x", (tmp_path / "x").stat().st_size)
+    assert (tmp_path / "x").read_bytes() == CONTENT
 
 
 async def test_a_given_up_download_ends_at_once(plane: DataPlane, server: Server, s3: Server, tmp_path: Path) -> None:

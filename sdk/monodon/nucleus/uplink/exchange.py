@@ -8,8 +8,8 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -57,6 +57,22 @@ class TooLarge(NetworkError):
     """The answer has more bytes than its limit."""
 
 
+class _DiskError(Exception):
+    """A file error on its way through what takes any `OSError` for one of the network."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+@contextmanager
+def _on_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _DiskError(error) from error
+
+
 class Exchange:
     """A request under way on some thread; `abandon` from another thread ends it soon."""
 
@@ -75,8 +91,14 @@ class Exchange:
         """Send, and append the answer to a file that has ``offset`` bytes; what is not 2xx is read instead.
 
         A server that ignores the range sends everything again, and the file begins anew.
+
+        Raises:
+            OSError: the disk refuses it, which no other try would change.
         """
-        return self._run(lambda response: self._save(response, destination, offset))
+        try:
+            return self._run(lambda response: self._save(response, destination, offset))
+        except _DiskError as error:
+            raise error.cause from None
 
     def abandon(self) -> None:
         """Stop waiting for the other side."""
@@ -142,13 +164,18 @@ class Exchange:
         is_resumed = response.status == HTTPStatus.PARTIAL_CONTENT
         announced = response.length
         written = 0
-        with destination.open("r+b" if destination.exists() else "wb") as file:
-            file.seek(offset if is_resumed else 0)
-            file.truncate()
+        with _on_disk():
+            file = destination.open("r+b" if destination.exists() else "wb")
+        with file:
+            with _on_disk():
+                file.seek(offset if is_resumed else 0)
+                file.truncate()
             while block := response.read(BLOCK_BYTES):
                 if self._is_abandoned:
                     raise ConnectionAbortedError("given up")
-                file.write(block)
+                with _on_disk():
+                    file.write(block)
+                    file.flush()
                 written += len(block)
         if announced is not None and written < announced:
             raise ConnectionResetError(f"the transfer broke after {written} of {announced} bytes")
