@@ -192,8 +192,8 @@ def run_cloud(clock: Clock) -> Callable[..., Any]:
     """``async with run_cloud(folder) as cloud``."""
 
     @asynccontextmanager
-    async def run(folder: Path) -> AsyncIterator[RunningCloud]:
-        cloud = Cloud(folder, now=clock)
+    async def run(folder: Path, **options: Any) -> AsyncIterator[RunningCloud]:
+        cloud = Cloud(folder, now=clock, **options)
         async with cloud.running() as ready:
             running = RunningCloud(ready, cloud.parts, clock, asyncio.get_running_loop())
             try:

@@ -1,5 +1,6 @@
 """aws-chunked bodies decode the same wherever the network cuts them."""
 
+import asyncio
 import base64
 import zlib
 from collections.abc import AsyncIterator, Mapping
@@ -83,3 +84,19 @@ async def test_a_body_that_is_not_what_its_headers_say_is_refused(
     with pytest.raises(ServiceError) as caught:
         await read(body, headers)
     assert caught.value.code == code
+
+
+async def test_a_body_that_does_not_go_on_is_given_up() -> None:
+    async def receive() -> dict[str, object]:
+        if not sent:
+            sent.append(True)
+            return {"type": "http.request", "body": b"half", "more_body": True}
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    sent: list[bool] = []
+    body = Body(receive, {"content-length": "8"}, stall_s=0.05)
+    with pytest.raises(ServiceError) as caught:
+        await body.read(1000)
+    assert caught.value.code == "RequestTimeout"
+    assert not await body.drain(1000)  # so the connection is closed

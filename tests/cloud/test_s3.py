@@ -17,6 +17,7 @@ import pytest
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
+from monodon.cloud.keys import AccessKeys
 from monodon.cloud.presign import presign_get
 from monodon.cloud.s3 import Buckets, MultipartUploads, Objects, Records
 from monodon.cloud.store import Store
@@ -32,7 +33,7 @@ async def cloud(tmp_path: Path, serve: Any, clock: Any) -> AsyncIterator[Any]:
         records = Records(store, region=REGION, now=clock)
         return {
             "s3": [Buckets(records), Objects(records), MultipartUploads(records)],
-            "sts": [Sts(store, now=clock)],
+            "sts": [Sts(AccessKeys(store, account=ACCOUNT, now=clock), now=clock)],
         }
 
     async with serve(tmp_path / "state", backends, clock) as cloud:

@@ -40,10 +40,20 @@ def command() -> None:
     show_default=True,
     help="Port for MQTT 5 with TLS; 0 picks one.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address to listen on.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; one that is not loopback needs --strict.",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Check the signature of each request. The first key is in the file `credentials` of the state folder.",
+)
 @click.option("--region", default=None, help="Region of a new state folder.  [default: us-east-1]")
 @click.option("-v", "--verbose", is_flag=True, help="Log each request.")
-def run(state: Path, port: int, mqtt_port: int, host: str, region: str | None, verbose: bool) -> None:
+def run(state: Path, port: int, mqtt_port: int, host: str, region: str | None, verbose: bool, strict: bool) -> None:
     """Run until interrupted.
 
     \b
@@ -58,17 +68,17 @@ def run(state: Path, port: int, mqtt_port: int, host: str, region: str | None, v
     from monodon.cloud.fairness import fair_loop
 
     with asyncio.Runner(loop_factory=fair_loop) as runner:
-        runner.run(_run(state, port, mqtt_port, host, region))
+        runner.run(_run(state, port, mqtt_port, host, region, strict))
 
 
-async def _run(state: Path, port: int, mqtt_port: int, host: str, region: str | None) -> None:
+async def _run(state: Path, port: int, mqtt_port: int, host: str, region: str | None, strict: bool) -> None:
     from monodon.cloud.cloud import Cloud
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    cloud = Cloud(state, host=host, port=port, mqtt_port=mqtt_port, region=region)
+    cloud = Cloud(state, host=host, port=port, mqtt_port=mqtt_port, region=region, strict=strict)
     async with cloud.running() as ready:
         click.echo(
             f"monodon cloud ready: {ready.endpoint} {ready.https_endpoint} "

@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from typing import Protocol
 
 from monodon.cloud.protocol import ServiceError
+from monodon.deadlines import timeout
 
 _MAX_LINE = 8 * 1024
+STALL_S = 30.0
 #: Header names of S3's checksums that are verified; the others are refused, since they could not be.
 CHECKSUMS = ("crc32", "sha1", "sha256")
 _UNSUPPORTED = ("crc32c", "crc64nvme", "sha512", "md5", "xxhash64", "xxhash3", "xxhash128")
@@ -117,11 +119,21 @@ class Body:
 
     Args:
         receive: ASGI's; each message is asked for when it is needed, so memory stays bounded.
+        stall_s: a client that sends nothing of its body for so long is given up.
     """
 
-    def __init__(self, receive: Callable[[], Awaitable[Mapping[str, object]]], headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        receive: Callable[[], Awaitable[Mapping[str, object]]],
+        headers: Mapping[str, str],
+        *,
+        stall_s: float = STALL_S,
+    ) -> None:
         self._receive = receive
         self._headers = headers
+        self._stall_s = stall_s
+        self._is_stalled = False
+        self._held: bytes | None = None
         self.is_read = False
         #: What the client said of the decoded body, by algorithm, once it was verified.
         self.checksums: dict[str, str] = {}
@@ -137,6 +149,8 @@ class Body:
         Raises:
             ServiceError: it is longer than ``limit``, or broken.
         """
+        if self._held is not None:
+            return self._held
         parts: list[bytes] = []
         size = 0
         async for chunk in self.chunks():
@@ -146,12 +160,20 @@ class Body:
             parts.append(chunk)
         return b"".join(parts)
 
+    async def hold(self, limit: int) -> bytes:
+        """Return the whole body, which can be read once more (raises as ``read`` does)."""
+        self._held = await self.read(limit)
+        return self._held
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body, decoded.
 
         Raises:
             ServiceError: framing, announced size or a checksum is wrong; the client went away.
         """
+        if self._held is not None:
+            yield self._held
+            return
         decoder = ChunkedDecoder() if self._is_chunked else None
         digests = self._wanted_digests()
         size = 0
@@ -168,6 +190,8 @@ class Body:
     async def drain(self, limit: int) -> bool:
         """Read and drop what is left if that is little; say whether the end was reached."""
         size = 0
+        if self._is_stalled:
+            return False
         if not self.is_read:
             async for raw in self._raw():
                 size += len(raw)
@@ -177,7 +201,13 @@ class Body:
 
     async def _raw(self) -> AsyncIterator[bytes]:
         while not self.is_read:
-            message = await self._receive()
+            try:
+                async with timeout(self._stall_s):
+                    message = await self._receive()
+            except TimeoutError:
+                self._is_stalled = True
+                text = "Your socket connection to the server was not read from or written to within the timeout period."
+                raise ServiceError("RequestTimeout", text, status=400) from None
             if message["type"] == "http.disconnect":
                 self.is_read = True
                 raise _incomplete("the client went away")

@@ -6,7 +6,7 @@ import ipaddress
 import json
 import logging
 import os
-import secrets
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from monodon.cloud.broker.identity import Identity
 from monodon.cloud.broker.server import ALPN, Broker
 from monodon.cloud.certificates import HTTP_PROTOCOLS, CertificateAuthority
 from monodon.cloud.dataplane import DataPlane
-from monodon.cloud.gateway import Gateway
+from monodon.cloud.gateway import CheckSignature, Gateway
 from monodon.cloud.greengrass import (
     Account,
     Candidates,
@@ -35,9 +35,11 @@ from monodon.cloud.greengrass import (
 from monodon.cloud.greengrass.deployments import SHADOW
 from monodon.cloud.greengrass.effective import Effective
 from monodon.cloud.iam import Iam
+from monodon.cloud.iam_users import IamUsers
 from monodon.cloud.iot import Access, Certificates, JobOperations, Policies, Registry, RoleAliases, Things
 from monodon.cloud.iot_data import SHADOW_TOPICS, IotData
 from monodon.cloud.jobs import Jobs
+from monodon.cloud.keys import OWN_KEY, AccessKeys
 from monodon.cloud.presign import presign_get
 from monodon.cloud.s3 import Buckets, MultipartUploads, Objects, Records
 from monodon.cloud.secrets_manager import SecretsManager
@@ -56,6 +58,7 @@ DEFAULT_ACCOUNT = "123456789012"
 _HEALTH_TOPICS = "$aws/things/+/greengrassv2/health/json"
 _JOB_TOPICS = "$aws/things/+/jobs/#"
 _TICK_S = 1.0
+_ANY = {"0.0.0.0", "::"}  # noqa: S104 compared, not bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +81,12 @@ class Cloud:
 
     Args:
         folder: the state folder; made if it is new.
-        host: an address of this machine's loopback.
+        host: an address of this machine's loopback; with ``strict`` any address of its own.
         port: for HTTP and HTTPS; 0 picks one.
         mqtt_port: for MQTT; 0 picks one.
         region: None is the state's own, or us-east-1.
         now: seconds since 1970.
+        strict: requests must be signed with a key of the account (``keys``); else any signature does.
     """
 
     def __init__(
@@ -96,7 +100,9 @@ class Cloud:
         account: str = DEFAULT_ACCOUNT,
         now: Callable[[], float] = time.time,
         limits: Limits | None = None,
+        strict: bool = False,
     ) -> None:
+        self._strict = strict
         self._folder = folder.absolute()
         self._host = host
         self._port = port
@@ -116,14 +122,21 @@ class Cloud:
             StateError: the folder is another cloud's, of another version, or damaged.
             NetworkError: a port is taken, or the host is not loopback.
         """
-        _check_loopback(self._host)
+        if not self._strict:
+            _check_loopback(self._host)
         claim(self._folder)
         with _locked(self._folder), Store.open(self._folder) as store:
             (self._folder / READY).unlink(missing_ok=True)  # of one that was killed
             region, account = self._place(store)
-            authority = CertificateAuthority.open(self._folder, host=self._host)
+            authority = CertificateAuthority.open(self._folder, host=self._name)
             parts = self.parts = Parts(
-                store, authority, region=region, account=account, now=self._now, limits=self._limits
+                store,
+                authority,
+                region=region,
+                account=account,
+                now=self._now,
+                limits=self._limits,
+                strict=self._strict,
             )
             listener = bind(self._host, self._port)
             port: int = listener.getsockname()[1]
@@ -134,7 +147,7 @@ class Cloud:
                 parts.broker.listen(self._host, self._mqtt_port, mqtts) as mqtt_port,
                 parts.ticking(),
             ):
-                parts.endpoints = _endpoints(port)
+                parts.endpoints = _endpoints(self._name, port)
                 parts.components.resume()
                 ready = self._ready(port, mqtt_port, authority, region, account)
                 path = self._folder / READY
@@ -145,14 +158,21 @@ class Cloud:
                 finally:
                     path.unlink(missing_ok=True)
 
+    @property
+    def _name(self) -> str:
+        """What the cloud is called by those that connect to it by name."""
+        if _is_loopback(self._host):
+            return "localhost"
+        return socket.gethostname() if self._host in _ANY else self._host
+
     def _ready(self, port: int, mqtt_port: int, authority: CertificateAuthority, region: str, account: str) -> Ready:
-        host = f"[{self._host}]" if ":" in self._host else self._host
+        host = self._host if _is_loopback(self._host) else self._name
         return Ready(
             pid=os.getpid(),
             version=__version__,
-            endpoint=f"http://{host}:{port}",
-            https_endpoint=f"https://localhost:{port}",
-            mqtt_host="localhost",
+            endpoint=f"http://{_in_url(host)}:{port}",
+            https_endpoint=f"https://{_in_url(self._name)}:{port}",
+            mqtt_host=self._name,
             mqtt_port=mqtt_port,
             ca_file=str(authority.ca_file),
             region=region,
@@ -186,10 +206,13 @@ class Parts:
         account: str,
         now: Callable[[], float],
         limits: Limits,
+        strict: bool = False,
     ) -> None:
         self.endpoints: Mapping[str, str] = {}
         self._now = now
         self._region = region
+        self._keys = keys = AccessKeys(store, account=account, now=now)
+        keys.open(with_file=strict)
         registry = Registry(store, region=region, account=account, now=now)
         self.access = access = Access(registry)
         role_aliases = RoleAliases(registry, access, lambda: self.endpoints)
@@ -248,7 +271,7 @@ class Parts:
             limits=limits,
         )
         self._deployments, self._core_devices, self._registry = deployments, core_devices, registry
-        sts = Sts(store, now=now)
+        sts = Sts(keys, now=now)
         #: By signing name.
         self.backends: Mapping[str, Sequence[object]] = {
             "greengrass": [
@@ -270,7 +293,7 @@ class Parts:
             "iot-jobs-data": [self.jobs],
             "s3": [Buckets(records), Objects(records), MultipartUploads(records)],
             "sts": [sts],
-            "iam": [Iam(store, account=account, now=now)],
+            "iam": [Iam(store, account=account, now=now), IamUsers(store, account=account, keys=keys, now=now)],
             "secretsmanager": [SecretsManager(store, region=region, account=account, now=now)],
         }
         self.gateway = Gateway(
@@ -289,6 +312,7 @@ class Parts:
             ),
             backends=self.backends,
             transaction=self.broker.turn,
+            check_signature=_signatures(keys, now) if strict else None,
         )
         registry.on_membership_change(self._membership_changed)
         self._iot_data.watch(self._shadow_changed)
@@ -347,15 +371,18 @@ class Parts:
             bucket=bucket,
             key=key,
             region=self._region,
-            access_key="MONODONCLOUD",
-            secret_key=_SECRET,
+            access_key=OWN_KEY,
+            secret_key=self._keys.own_secret(),
             now=self._now(),
             lasts_s=lasts_s,
         )
 
 
-#: URLs are signed for form's sake: on loopback any credentials do.
-_SECRET = secrets.token_urlsafe(30)
+def _signatures(keys: AccessKeys, now: Callable[[], float]) -> CheckSignature:
+    """The check of ``--strict``; loads botocore, which the cloud otherwise only reads files of."""
+    from monodon.cloud.signatures import Signatures
+
+    return Signatures(keys.find, now=now).check
 
 
 def _soon(work: Callable[[], None]) -> None:
@@ -363,25 +390,32 @@ def _soon(work: Callable[[], None]) -> None:
     asyncio.get_running_loop().call_soon(work)
 
 
-def _endpoints(port: int) -> dict[str, str]:
+def _endpoints(name: str, port: int) -> dict[str, str]:
     """What DescribeEndpoint answers; MQTT's host has a port of its own, and clients name it apart."""
     return {
-        "iot:Data": "localhost",
-        "iot:Data-ATS": "localhost",
-        "iot:CredentialProvider": f"localhost:{port}",
-        "iot:Jobs": f"localhost:{port}",
+        "iot:Data": name,
+        "iot:Data-ATS": name,
+        "iot:CredentialProvider": f"{_in_url(name)}:{port}",
+        "iot:Jobs": f"{_in_url(name)}:{port}",
     }
 
 
-def _check_loopback(host: str) -> None:
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _is_loopback(host: str) -> bool:
     try:
-        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        is_loopback = False
-    if not is_loopback:
+        return False
+
+
+def _check_loopback(host: str) -> None:
+    if not _is_loopback(host):
         raise NetworkError(
             f"the embedded cloud takes any credentials, so it does not listen on {host}",
-            hint="use 127.0.0.1 or ::1, and a tunnel to reach it from elsewhere",
+            hint="--strict checks signatures; or use 127.0.0.1 or ::1, and a tunnel to reach it from elsewhere",
         )
 
 

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from urllib.parse import unquote
 
 from monodon.cloud import presign
-from monodon.cloud.bodies import Body
+from monodon.cloud.bodies import STALL_S, Body
 from monodon.cloud.certificates import identify
 from monodon.cloud.context import RequestContext
 from monodon.cloud.protocol import (
@@ -75,9 +75,13 @@ class Call:
     request: WireRequest
     body: Body
     context: RequestContext
+    #: The request as it was signed: its bucket may stand in the host.
+    signed: WireRequest | None = None
 
 
 DeviceApi = Callable[[Call], Awaitable[WireResponse]]
+#: (request as it came, signing name, scheme, reads the body)
+CheckSignature = Callable[[WireRequest, str, str, Callable[[], Awaitable[bytes]]], Awaitable[None]]
 
 
 class Gateway:
@@ -89,6 +93,8 @@ class Gateway:
         device_api: answers unsigned requests of devices.
         now: seconds since 1970.
         transaction: what a synchronous method runs in; None: a transaction of ``store``.
+        check_signature: raises ServiceError for a signature that is none of the account's; None takes any.
+        stall_s: how long a client may send nothing of a body that it has begun.
     """
 
     def __init__(
@@ -101,7 +107,11 @@ class Gateway:
         device_api: DeviceApi,
         now: Callable[[], float],
         transaction: Callable[[], AbstractContextManager[None]] | None = None,
+        check_signature: CheckSignature | None = None,
+        stall_s: float = STALL_S,
     ) -> None:
+        self._check_signature = check_signature
+        self._stall_s = stall_s
         self._transaction = transaction or store.transaction
         self._region = region
         self._account = account
@@ -130,7 +140,12 @@ class Gateway:
             certificate_id=identify(certificate) if certificate else None,
             access_key=_access_key(request),
         )
-        call = Call(request=_path_style(request, host), body=Body(receive, headers), context=context)
+        call = Call(
+            request=_path_style(request, host),
+            body=Body(receive, headers, stall_s=self._stall_s),
+            context=context,
+            signed=request,
+        )
         response = await self._answer(call)
         await _respond(call, response, send)
 
@@ -159,6 +174,9 @@ class Gateway:
 
     async def _operate(self, model: ServiceModel, service: str, call: Call) -> WireResponse:
         request = call.request
+        if self._check_signature is not None and call.signed is not None:
+            scheme = call.context.endpoint.partition(":")[0]
+            await self._check_signature(call.signed, service, scheme, lambda: call.body.hold(_MAX_BODY))
         if service == "s3":
             presign.check_expiry(request, now=self._now())
         form = await call.body.read(_MAX_BODY) if model.protocol == "query" else None

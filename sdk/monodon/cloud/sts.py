@@ -1,36 +1,32 @@
 """STS: who a key belongs to, and credentials for roles."""
 
-import secrets
-import string
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from monodon.cloud.context import RequestContext
+from monodon.cloud.keys import AccessKeys
 from monodon.cloud.protocol import ServiceError
-from monodon.cloud.store import Store
 from monodon.core.json import Json
 
 Request = dict[str, Any]
 _DEFAULT_DURATION_S = 3600
-_LETTERS = string.ascii_uppercase + "234567"
 
 
 class Sts:
-    """Operations of STS, named as in the model; any credentials are taken on loopback."""
+    """Operations of STS, named as in the model; credentials that nobody knows are the account's own."""
 
-    def __init__(self, store: Store, *, now: Callable[[], float]) -> None:
-        self._store = store
-        self._keys = store.table("sts.keys")
+    def __init__(self, keys: AccessKeys, *, now: Callable[[], float]) -> None:
+        self._keys = keys
         self._now = now
 
     def get_caller_identity(self, request: Request, context: RequestContext) -> dict[str, Json]:
-        known = self._keys.get(context.access_key) if context.access_key else None
+        known = self._keys.find(context.access_key) if context.access_key else None
         if known is not None:
-            if known["expiration"] < self._now():
+            if known.expiration is not None and known.expiration < self._now():
                 message = "The security token included in the request is expired"
                 raise ServiceError("ExpiredToken", message, status=403)
-            return {"Account": context.account, "Arn": known["arn"], "UserId": known["user_id"]}
+            return {"Account": context.account, "Arn": known.arn, "UserId": known.user_id}
         return {
             "Account": context.account,
             "Arn": f"arn:aws:iam::{context.account}:user/monodon",
@@ -66,21 +62,12 @@ class Sts:
 
     def issue(self, role_arn: str, session: str, duration_s: int, context: RequestContext) -> dict[str, Json]:
         """Return new credentials of a role, as the credential provider words them, and the end in seconds."""
-        now = self._now()
-        access_key = "ASIA" + "".join(secrets.choice(_LETTERS) for _ in range(16))
-        end = now + duration_s
-        with self._store.transaction():
-            for key, record in self._keys.items():
-                if record["expiration"] < now - 86_400:
-                    self._keys.delete(key)
-            self._keys.put(
-                access_key,
-                {"arn": _assumed(role_arn, session), "user_id": f"AROAMONODON:{session}", "expiration": end},
-            )
+        end = self._now() + duration_s
+        key = self._keys.lend(_assumed(role_arn, session), f"AROAMONODON:{session}", end)
         return {
-            "accessKeyId": access_key,
-            "secretAccessKey": secrets.token_urlsafe(30),
-            "sessionToken": secrets.token_urlsafe(120),
+            "accessKeyId": key.access_key,
+            "secretAccessKey": key.secret,
+            "sessionToken": key.token,
             "expiration": datetime.fromtimestamp(end, UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             "expiration_s": end,
         }
