@@ -361,7 +361,7 @@ async def test_a_thing_deployment_goes_by_the_deployment_shadow(cloud: Any) -> N
                 "components": {
                     "a": {
                         "componentVersion": "1.0.0",
-                        "configurationUpdate": {"merge": json.dumps({"a": "x" * 200_000})},
+                        "configurationUpdate": {"merge": json.dumps({"a": "x" * 10_485_700})},
                     }
                 }
             },
