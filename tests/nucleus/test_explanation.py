@@ -18,7 +18,9 @@ from monodon.core.origins import Setter
 from monodon.core.pointers import MISSING
 from monodon.errors import StateError
 from monodon.nucleus.explanation import explain
+from monodon.nucleus.journal import JOURNAL_FOLDER, Journal
 from monodon.nucleus.nucleus import Nucleus, running
+from monodon.nucleus.state import DeviceState
 
 NAME = "com.example.Hello"
 FINAL = (Status.SUCCEEDED, Status.FAILED, Status.REJECTED, Status.CANCELED)
@@ -128,6 +130,17 @@ async def test_diff_shows_what_is_not_as_the_recipe_says(root: Path, history: li
     ]  # fmt: skip
     pointers = [key["pointer"] for key in json.loads(command(root, "diff", "--json"))]
     assert pointers == ["/message", "/colour", "/n/a", "/count"]
+
+
+async def test_a_value_may_be_of_any_time(root: Path, history: list[str]) -> None:
+    """A component dates its writes itself."""
+    with Journal.open(root / JOURNAL_FOLDER) as journal:
+        state = DeviceState(journal)
+        state.update_configuration(ComponentName(NAME), (), {"count": 8}, 2**62)
+        state.update_configuration(ComponentName(NAME), (), {"early": 1}, -(2**62))
+    lines = command(root, "show").splitlines()
+    assert lines[lines.index("/count: 8") + 1] == f"    set by the component itself, {2**62} ms"
+    assert lines[lines.index("/early: 1") + 1] == f"    set by the component itself, {-(2**62)} ms"
 
 
 def test_a_component_that_is_not_there_is_refused_with_those_that_are(root: Path) -> None:

@@ -101,6 +101,35 @@ async def test_an_old_timestamp_fails_though_keys_may_be_written(
     assert device.value(C) == after
 
 
+class Far(datetime.datetime):
+    """A time that no calendar has."""
+
+    def timestamp(self) -> float:
+        return 1e16 if self.year > 5000 else -1e16
+
+
+async def test_an_absurd_timestamp_is_taken_as_it_is(device: Any) -> None:
+    """As AWS's device does: what is dated far ahead stays until something later; before 1970 is a time too."""
+    device.install(C, {"a": {"x": 1}})
+    client = await device.client(C)
+
+    async def update(year: int, **value: Any) -> None:
+        await client.call(
+            "update_configuration", timestamp=datetime.datetime(year, 1, 1, tzinfo=datetime.UTC), value_to_merge=value
+        )
+
+    await update(9999, a={"x": 2})
+    with pytest.raises(model.FailedUpdateConditionCheckError):
+        await update(2026, a={"x": 3})
+    with pytest.raises(model.FailedUpdateConditionCheckError):
+        await update(1, new=1)
+    assert device.value(C) == {"a": {"x": 2}, "new": 1}
+    for year in (9999, 1):
+        with pytest.raises(model.InvalidArgumentsError):
+            await client.call("update_configuration", timestamp=Far(year, 1, 1), value_to_merge={"a": 4})
+    assert device.value(C) == {"a": {"x": 2}, "new": 1}
+
+
 @pytest.mark.parametrize(
     ("who", "fields"),
     [

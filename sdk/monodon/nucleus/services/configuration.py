@@ -31,6 +31,8 @@ from monodon.ipc.shapes import (
 )
 
 _ACCESS_CONTROL: Final = "accesscontrol"
+#: Milliseconds are a Java long there.
+_MAX_MS: Final = 2.0**63
 _NOT_FOUND: Final = "Key not found"
 
 
@@ -54,7 +56,8 @@ def _now_ms() -> int:
 
 
 def _milliseconds(timestamp_s: float) -> int:
-    if not math.isfinite(timestamp_s):
+    """Any time that AWS's device can count, however far away; negative ones are before 1970."""
+    if not math.isfinite(timestamp_s) or abs(timestamp_s) * 1000 >= _MAX_MS:
         raise InvalidArgumentsError("timestamp is not a time")
     return round(timestamp_s * 1_000_000) // 1000
 
