@@ -39,7 +39,7 @@ from monodon.nucleus.client_device_settings import AuthConfiguration
 from monodon.nucleus.client_devices import ClientDevices, Registry
 from monodon.nucleus.deployer import Deployer, Hooks, Progress
 from monodon.nucleus.health import Health
-from monodon.nucleus.identity import CONFIG_FILE, Identity, load_identity
+from monodon.nucleus.identity import CONFIG_FILE, Identity, load_identity, with_deployed
 from monodon.nucleus.journal import JOURNAL_FOLDER, Journal
 from monodon.nucleus.logs import Logs, LogSettings
 from monodon.nucleus.policies import Policies
@@ -163,6 +163,7 @@ async def _opened(
     state = DeviceState(journal)
     settings = Settings(identity.settings, state)
     logs = _open_logs(root, settings, now_s, stack)
+    identity = with_deployed(identity, settings.configuration.value())
     log.info("nucleus %s of %s starts in %s (process %d)", identity.version, identity.thing, root, os.getpid())
     uplink, registry = await _enter_uplink(identity, journal, environment, stack)
     tokens = Tokens()
@@ -181,7 +182,7 @@ async def _opened(
         registry=registry,
         restart=restart,
         now_s=now_s,
-        environment={**environment, **_component_environment(identity, socket, credentials_uri)},
+        environment={**environment, **_component_environment(identity, socket, credentials_uri, settings)},
     )
     await _start(nucleus, stack)
     return nucleus
@@ -213,7 +214,13 @@ def _built(
         shell=settings.text("runWithDefault", "posixShell") or "sh",
         default_limits=lambda: settings.limits,
     )
-    health = Health(identity=identity, device=DeviceView(state, supervisor), uplink=uplink, platform=attributes)
+    health = Health(
+        identity=identity,
+        device=DeviceView(state, supervisor),
+        uplink=uplink,
+        platform=attributes,
+        cadence_s=settings.whole(0, "fleetStatus", "periodicStatusPublishIntervalSeconds"),
+    )
     updates, validation = ComponentUpdates(), Validation()
     store = Store(root, max_bytes=settings.whole(MAX_STORE_BYTES, "componentStoreMaxSizeBytes"))
 
@@ -409,15 +416,19 @@ async def _serve_credentials(identity: Identity, tokens: Tokens, uplink: Uplink,
     return await stack.enter_async_context(exchange.serving())
 
 
-def _component_environment(identity: Identity, socket: Path, credentials_uri: str | None) -> dict[str, str]:
+def _component_environment(
+    identity: Identity, socket: Path, credentials_uri: str | None, settings: Settings
+) -> dict[str, str]:
     """What every component finds in its environment beside its token. Source: our IPC notes, section 1."""
     cloud = identity.cloud
+    is_fips = "true" if str(settings.get("fipsMode")).lower() == "true" else "false"
     variables = {
+        **({} if cloud is None or cloud.proxy is None else cloud.proxy.environment()),
         "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT": str(socket),
         "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH": str(socket),
         "AWS_IOT_THING_NAME": identity.thing,
-        "AWS_USE_FIPS_ENDPOINT": "false",
-        "AWS_GG_FIPS_MODE": "false",
+        "AWS_USE_FIPS_ENDPOINT": is_fips,
+        "AWS_GG_FIPS_MODE": is_fips,
         "GGC_VERSION": identity.version,
         "GG_ROOT_CA_PATH": "" if cloud is None else str(cloud.root_ca),
     }
