@@ -64,3 +64,33 @@ def test_damage_is_named(tmp_path: Path) -> None:
     (tmp_path / "key").unlink()
     with pytest.raises(StateError, match="key"):
         secrets.find("s")
+
+
+def test_versions_from_the_cloud_come_and_go_with_their_labels(tmp_path: Path) -> None:
+    arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:camera-AbCdEf"
+    secrets = Secrets(tmp_path)
+    secrets.keep("camera", "one", arn=arn, version_id="v1", stages=("AWSCURRENT",))
+    secrets.keep("camera", "two", arn=arn, version_id="v2", stages=("AWSCURRENT", "x"))
+    secrets.keep("camera", "three", arn=arn, version_id="v3", stages=("next",))
+    found = secrets.find(arn)
+    assert found is not None
+    assert {each: version.stages for each, version in found.versions.items()} == {
+        "v2": ("AWSCURRENT", "x"),
+        "v3": ("next",),
+    }
+    with pytest.raises(StateError, match="hides the cloud's"):
+        secrets.keep("camera", "four", arn=arn + "2", version_id="v4", stages=("AWSCURRENT",))
+    secrets.put("camera", "mine", version_id="v5", stages=("mine",))
+    secrets.put("lamp", "own")
+    secrets.retain(lambda each: {"next"} if each == arn else ())
+    found = secrets.find(arn)
+    assert found is not None
+    assert set(found.versions) == {"v3", "v5"}
+    secrets.retain(lambda each: ())
+    assert secrets.names() == ["camera", "lamp"]
+    secrets.remove("camera")
+    secrets.keep("camera", "one", arn=arn, version_id="v1", stages=("AWSCURRENT",))
+    secrets.retain(lambda each: ())
+    assert secrets.names() == ["lamp"]
+    assert "one" not in repr(found)
+    assert "three" not in repr(found)

@@ -37,6 +37,7 @@ from monodon.nucleus.artifacts import MAX_STORE_BYTES
 from monodon.nucleus.changes import Changes, ComponentStatus
 from monodon.nucleus.client_device_settings import AuthConfiguration
 from monodon.nucleus.client_devices import ClientDevices, Registry
+from monodon.nucleus.cloud_secrets import CloudSecrets, SecretConfiguration, SecretSource
 from monodon.nucleus.deployer import Deployer, Hooks, Progress
 from monodon.nucleus.health import Health
 from monodon.nucleus.identity import CONFIG_FILE, Identity, load_identity, with_deployed
@@ -82,6 +83,14 @@ TOOL = f"greengrass-cli#user-{os.getuid()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CloudServices:
+    """What is asked of a cloud besides what an uplink does; None where there is no cloud."""
+
+    registry: Registry | None = None
+    secrets: SecretSource | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Nucleus:
     """The parts of a nucleus; ``ready`` is what ``ready.json`` says."""
 
@@ -99,6 +108,7 @@ class Nucleus:
     shadow_sync: ShadowSync
     client_devices: ClientDevices
     certificates: ServerCertificates
+    cloud_secrets: CloudSecrets
     server: IpcServer
 
     @property
@@ -165,7 +175,7 @@ async def _opened(
     logs = _open_logs(root, settings, now_s, stack)
     identity = with_deployed(identity, settings.configuration.value())
     log.info("nucleus %s of %s starts in %s (process %d)", identity.version, identity.thing, root, os.getpid())
-    uplink, registry = await _enter_uplink(identity, journal, environment, stack)
+    uplink, services = await _enter_uplink(identity, journal, environment, stack)
     tokens = Tokens()
     credentials_uri = await _serve_credentials(identity, tokens, uplink, stack)
     socket = stack.enter_context(socket_path(root, identity.ipc_socket, environment))
@@ -179,7 +189,7 @@ async def _opened(
         settings=settings,
         logs=logs,
         uplink=uplink,
-        registry=registry,
+        cloud=services,
         restart=restart,
         now_s=now_s,
         environment={**environment, **_component_environment(identity, socket, credentials_uri, settings)},
@@ -199,7 +209,7 @@ def _built(
     settings: Settings,
     logs: Logs,
     uplink: Uplink,
-    registry: Registry | None,
+    cloud: CloudServices,
     restart: Callable[[int], None] | None,
     now_s: Callable[[], float],
     environment: Mapping[str, str],
@@ -233,6 +243,7 @@ def _built(
         shadow_sync.reconfigure()
         certificates.reconfigure()
         client_devices.wake()
+        cloud_secrets.reconfigure()
         await _tell(health, progress)
 
     deployer = Deployer(
@@ -258,11 +269,15 @@ def _built(
     certificates = ServerCertificates(root / "work" / CLIENT_DEVICES, settings=auth.settings)
     client_devices = ClientDevices(
         records=journal,
-        cloud=registry,
+        cloud=cloud.registry,
         network=uplink,
         settings=auth.settings,
         certificates=certificates,
         is_wanted=auth.is_deployed,
+    )
+    secrets = Secrets(root / SECRETS_FOLDER)
+    cloud_secrets = CloudSecrets(
+        secrets, source=cloud.secrets, network=uplink, settings=SecretConfiguration(state).settings
     )
     services = (
         pubsub_service(bus),
@@ -272,7 +287,7 @@ def _built(
         components_service(state, supervisor),
         deployments_service(deployer, root / "packages", lambda: state.after_deployments_ms(now_ms())),
         shadow_service(shadows, Rates(limits=manager.rate_limits)),
-        secret_service(Secrets(root / SECRETS_FOLDER)),
+        secret_service(secrets, cloud_secrets),
         metric_service(ComponentMetrics()),
         authorization_service(tokens.owner),
         debug_password_service(DebugPasswords()),
@@ -293,6 +308,7 @@ def _built(
         shadow_sync=shadow_sync,
         client_devices=client_devices,
         certificates=certificates,
+        cloud_secrets=cloud_secrets,
         server=IpcServer(authenticate=tokens.owner, authorise=Policies(state).allows, services=services),
     )
 
@@ -312,6 +328,7 @@ async def _start(nucleus: Nucleus, stack: AsyncExitStack) -> None:
         tasks.create_task(nucleus.shadow_sync.run(), name="shadow-sync"),
         tasks.create_task(nucleus.client_devices.run(), name="client-devices"),
         tasks.create_task(nucleus.certificates.run(), name="server-certificates"),
+        tasks.create_task(nucleus.cloud_secrets.run(), name="cloud-secrets"),
         tasks.create_task(_follow(changes, nucleus.health, nucleus.tokens), name="changes"),
     }
     stack.push_async_callback(_end, running)
@@ -397,16 +414,19 @@ async def _follow(changes: Changes, health: Health, tokens: Tokens) -> None:
 
 async def _enter_uplink(
     identity: Identity, journal: Journal, environment: Mapping[str, str], stack: AsyncExitStack
-) -> tuple[Uplink, Registry | None]:
-    """The way to the cloud, and its registry of client devices, where there is a cloud."""
+) -> tuple[Uplink, CloudServices]:
+    """The way to the cloud, and what else is asked of it."""
     if identity.cloud is None:
-        return OfflineUplink(), None
+        return OfflineUplink(), CloudServices()
     from monodon.nucleus.uplink.client_devices import CloudRegistry
     from monodon.nucleus.uplink.mqtt import MqttUplink
+    from monodon.nucleus.uplink.secrets import SecretsManager
 
     uplink = MqttUplink(identity=identity, cloud=identity.cloud, records=journal, environment=environment)
-    registry = CloudRegistry(uplink.data_plane, identity.thing)
-    return await stack.enter_async_context(uplink), registry
+    services = CloudServices(
+        registry=CloudRegistry(uplink.data_plane, identity.thing), secrets=SecretsManager(uplink.data_plane)
+    )
+    return await stack.enter_async_context(uplink), services
 
 
 async def _serve_credentials(identity: Identity, tokens: Tokens, uplink: Uplink, stack: AsyncExitStack) -> str | None:

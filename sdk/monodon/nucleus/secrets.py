@@ -1,4 +1,4 @@
-"""Secrets of a device: encrypted files under its root, which tools fill and components read over IPC.
+"""Secrets of a device: encrypted files under its root, which tools and the cloud fill, and components read over IPC.
 
 Each secret is one file, AES-256-GCM under a key that lies beside them (mode 0600, in a folder of mode 0700). So a copy
 of a secret's file alone says nothing, and who may read the nucleus's own files may read the secrets.
@@ -12,9 +12,9 @@ import os
 import secrets
 import string
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -41,8 +41,9 @@ _SUFFIX_LENGTH: Final = 6
 class SecretVersion:
     """One value of a secret, text or bytes, and the labels that point to it."""
 
-    value: str | bytes
+    value: str | bytes = field(repr=False)
     stages: tuple[str, ...] = ()
+    is_from_cloud: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +118,52 @@ class Secrets:
             secret = replace(before, arn=arn or before.arn, versions=kept)
             self._write(self._path(name), self._encrypt(_to_record(secret)))
             return secret
+
+    def keep(self, name: str, value: str | bytes, *, arn: str, version_id: str, stages: Sequence[str]) -> None:
+        """Take over a version from the cloud with the labels that it has there; others lose these labels.
+
+        Raises:
+            StateError: somebody put a secret of that name but another ARN on this device, or the disk refuses it.
+        """
+        with self._locked():
+            before = self.find(name) or Secret(name=name, arn=arn, versions={})
+            if before.arn != arn:
+                raise StateError(
+                    f"the secret {name} was put on this device as {before.arn}, and hides the cloud's {arn}",
+                    hint=f"`monodon secret remove {name}` lets the cloud's take its place",
+                )
+            kept = {
+                each: replace(version, stages=tuple(stage for stage in version.stages if stage not in stages))
+                for each, version in before.versions.items()
+                if each != version_id
+            }
+            kept = {each: version for each, version in kept.items() if version.stages}
+            kept[version_id] = SecretVersion(value=value, stages=tuple(stages), is_from_cloud=True)
+            secret = replace(before, versions=kept)
+            if secret != before:
+                self._write(self._path(name), self._encrypt(_to_record(secret)))
+
+    def retain(self, labels: Callable[[str], Collection[str]]) -> None:
+        """Forget versions of the cloud without a label that is still wanted: ``labels`` gives those of an ARN.
+
+        Raises:
+            StateError: a file can't be read or written.
+        """
+        for name in self.names():
+            with self._locked():
+                secret = self.find(name)
+                if secret is None:
+                    continue
+                wanted = labels(secret.arn)
+                kept = {
+                    each: version
+                    for each, version in secret.versions.items()
+                    if not version.is_from_cloud or any(stage in wanted for stage in version.stages)
+                }
+                if not kept:
+                    self.remove(name)
+                elif len(kept) < len(secret.versions):
+                    self._write(self._path(name), self._encrypt(_to_record(replace(secret, versions=kept))))
 
     def remove(self, name: str) -> bool:
         """Forget a secret; return whether there was one."""
@@ -197,6 +244,7 @@ def _to_record(secret: Secret) -> Json:
         "versions": {
             version_id: {
                 "stages": list(version.stages),
+                **({"cloud": True} if version.is_from_cloud else {}),
                 **(
                     {"string": version.value}
                     if isinstance(version.value, str)
@@ -216,6 +264,7 @@ def _from_record(record: Json) -> Secret:
             version_id: SecretVersion(
                 value=version["string"] if "string" in version else base64.b64decode(version["binary"]),
                 stages=tuple(version["stages"]),
+                is_from_cloud=version.get("cloud", False),
             )
             for version_id, version in record["versions"].items()
         },

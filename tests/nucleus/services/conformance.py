@@ -20,6 +20,7 @@ FILES = {
     "configuration": "nucleus/services/test_configuration.py",
     "lifecycle": "nucleus/services/test_lifecycle.py",
     "secrets": "nucleus/services/test_secrets.py",
+    "secretcloud": "nucleus/test_cloud_secrets.py",
     "shadows": "nucleus/services/test_shadows.py",
     "components": "nucleus/services/test_components.py",
     "special": "nucleus/services/test_special.py",

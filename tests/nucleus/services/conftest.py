@@ -27,6 +27,7 @@ from monodon.ipc.server import IpcServer
 from monodon.nucleus.changes import ComponentStatus
 from monodon.nucleus.client_device_settings import AuthConfiguration
 from monodon.nucleus.client_devices import ClientDevices
+from monodon.nucleus.cloud_secrets import CloudSecrets, FetchedSecret, SecretConfiguration
 from monodon.nucleus.deployer import Progress
 from monodon.nucleus.journal import Journal
 from monodon.nucleus.policies import Policies
@@ -133,6 +134,31 @@ class Registry:
         return lambda: self._watchers.remove(notify)
 
 
+class SecretSource:
+    """A cloud's secrets by ARN and label."""
+
+    def __init__(self) -> None:
+        self.secrets: dict[tuple[str, str], FetchedSecret] = {}
+        self.is_connected = True
+        self.asked: list[tuple[str, str]] = []
+
+    def put(self, arn: str, label: str, version_id: str, value: str | bytes, *others: str) -> None:
+        name = arn.partition(":secret:")[2][:-7]
+        self.secrets[arn, label] = FetchedSecret(
+            name=name, arn=arn, version_id=version_id, labels=(label, *others), value=value
+        )
+
+    async def fetch(self, arn: str, label: str) -> FetchedSecret:
+        self.asked.append((arn, label))
+        found = next((each for (of, at), each in self.secrets.items() if of.startswith(arn) and at == label), None)
+        if found is None:
+            raise NetworkError("there is none, or no cloud")
+        return found
+
+    def watch_connection(self, notify: Callable[[bool], None]) -> Callable[[], None]:
+        return lambda: None
+
+
 class Deployments:
     """A queue of deployments that never moves by itself."""
 
@@ -169,6 +195,7 @@ class Device:
     updates: ComponentUpdates = field(default_factory=ComponentUpdates)
     metrics: ComponentMetrics = field(default_factory=ComponentMetrics)
     registry: Registry = field(default_factory=Registry)
+    secret_source: SecretSource = field(default_factory=SecretSource)
     now_ms: int = 1_000_000
     clock_s: float = 0.0
     rate_limits: RateLimits = field(default_factory=RateLimits)
@@ -177,6 +204,12 @@ class Device:
 
     def __post_init__(self) -> None:
         self.debug_passwords = DebugPasswords(lambda: self.now_ms / 1000, lambda: self.now_ms / 1000)
+        self.cloud_secrets = CloudSecrets(
+            self.secrets,
+            source=self.secret_source,
+            network=self.secret_source,
+            settings=SecretConfiguration(self.state).settings,
+        )
         self.auth = AuthConfiguration(self.state)
         self.certificates = ServerCertificates(
             self.folder / "work", settings=self.auth.settings, now_s=lambda: self.now_ms / 1000
@@ -295,7 +328,7 @@ async def device(short_folder: Path) -> AsyncIterator[Device]:
                     ToldShadows(Shadows(journal), device.bus, lambda: device.now_ms // 1000),
                     Rates(lambda: device.clock_s, lambda: device.rate_limits),
                 ),
-                secret_service(device.secrets),
+                secret_service(device.secrets, device.cloud_secrets),
                 metric_service(device.metrics),
                 authorization_service({"good": A}.get),
                 debug_password_service(device.debug_passwords),
