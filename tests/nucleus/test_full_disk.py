@@ -3,13 +3,14 @@
 Full is a disk for a single write, here; read-only it stays for several, until the deployment has ended at the latest.
 """
 
+import asyncio
 import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ from tests.nucleus.device import Cloud, Device
 from tests.nucleus.device import device as running_device
 
 from monodon.core.deployment import Status
+from monodon.nucleus.client_device_settings import AuthConfiguration
+from monodon.nucleus.client_devices import ClientDevices
 from monodon.nucleus.journal import Journal
+from monodon.nucleus.server_certificates import ServerCertificates
 from monodon.nucleus.state import DeviceState
 
 #: The points at which something is about to be written; after the others it has been.
@@ -154,3 +158,46 @@ async def test_a_disk_that_refuses_any_named_write_leaves_one_set(scene: str, co
             shutil.copytree(place / "before", one)
             await deployed(one, scene, Disk(number, span, code))
             shutil.rmtree(one)
+
+
+class Registry:
+    """A cloud that says where a core device is reached; the other questions are not asked here."""
+
+    is_connected = True
+
+    async def hosts(self) -> tuple[str, ...]:
+        return ("10.0.0.1",)
+
+    async def associated(self) -> frozenset[str]:
+        return frozenset()
+
+    async def is_active(self, certificate_pem: str) -> bool:
+        return False
+
+    async def is_attached(self, thing: str, certificate_id: str) -> bool:
+        return False
+
+    def watch_connection(self, notify: Callable[[bool], None]) -> Callable[[], None]:
+        return lambda: None
+
+
+async def test_what_the_background_learns_waits_for_the_disk(tmp_path: Path) -> None:
+    """The addresses of this device for its client devices: a disk that refuses them ends no nucleus."""
+    disk = Disk(3, 1, errno.ENOSPC)  # opening compacts, renames, and names
+    cloud = Registry()
+    with Journal.open(tmp_path, probe=disk) as journal:
+        state = DeviceState(journal)
+        devices = ClientDevices(
+            records=journal,
+            cloud=cloud,
+            network=cloud,
+            settings=AuthConfiguration(state).settings,
+            certificates=ServerCertificates(tmp_path, settings=AuthConfiguration(state).settings),
+        )
+        async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(devices.run())
+            while "10.0.0.1" not in str(journal.items()):
+                devices.wake()
+                await asyncio.sleep(0)
+            task.cancel()
+    assert disk.writes > 4

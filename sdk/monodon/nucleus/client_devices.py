@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from monodon.core.client_devices import AuthSettings
 from monodon.core.json import Json
 from monodon.deadlines import timeout
-from monodon.errors import MonodonError, NetworkError
+from monodon.errors import MonodonError, NetworkError, StateError
 from monodon.nucleus.local_authority import is_valid_at, read_certificate
 from monodon.nucleus.server_certificates import ServerCertificates
 from monodon.nucleus.shadows import Records
@@ -279,10 +279,13 @@ class ClientDevices:
         refreshed_s = self._now_s()
         try:
             while True:
-                if self._is_wanted() and self._network.is_connected:
-                    await self._learn_hosts(self._cloud)
-                    if self._now_s() >= refreshed_s + REFRESH_S and await self.refresh():
-                        refreshed_s = self._now_s()
+                try:
+                    if self._is_wanted() and self._network.is_connected:
+                        await self._learn_hosts(self._cloud)
+                        if self._now_s() >= refreshed_s + REFRESH_S and await self.refresh():
+                            refreshed_s = self._now_s()
+                except StateError as error:
+                    log.warning("what the cloud says of client devices cannot be kept: %s", error)
                 try:
                     async with timeout(REFRESH_S / 24):
                         await self._wake.wait()
