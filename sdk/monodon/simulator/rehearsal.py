@@ -28,7 +28,7 @@ class Stage:
 
     def to_json(self) -> dict[str, Json]:
         """The same for machines."""
-        return {"at_s": self.at_s, "statuses": dict(self.counts), "note": self.note}
+        return {"at_s": round(self.at_s, 1), "statuses": dict(self.counts), "note": self.note}
 
 
 def rehearse(
