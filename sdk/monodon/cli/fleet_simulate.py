@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from monodon.simulator.tally import Tally
 
 CERTIFICATES = Path(".monodon/simulator")
-_TERMINAL_EVERY_S = 0.2
-_LINE_EVERY_S = 2.0
+_LOOK_EVERY_S = 0.2
+_LINE_EVERY_S = 1.0
 _MQTT_PORT = 8883
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -222,7 +222,7 @@ async def _run(fleet: "Fleet", tally: "Tally", as_json: bool, lasts_s: float | N
             wanting = fleet.wanting
             if until_deployed and wanting and fleet.open_count and tally.ended >= wanting:
                 break
-            await asyncio.wait([running, stopped], timeout=show.every_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([running, stopped], timeout=_LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
         show(loop.time() - started, fleet, tally, is_last=True)
     finally:
         stopped.cancel()
@@ -238,10 +238,11 @@ class _Show:
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
         self._is_live = sys.stdout.isatty() and not as_json
-        self._last = ""
-        self.every_s = _TERMINAL_EVERY_S if self._is_live else _LINE_EVERY_S
+        self._last, self._at_s = "", -_LINE_EVERY_S
 
     def __call__(self, at_s: float, fleet: "Fleet", tally: "Tally", *, is_last: bool = False) -> None:
+        if not (self._is_live or is_last or at_s - self._at_s >= _LINE_EVERY_S):
+            return
         traffic = fleet.traffic
         news = {
             "connected": fleet.open_count,
@@ -253,7 +254,7 @@ class _Show:
         text = json.dumps(news) if self._as_json else _line(news, traffic.last_problem)
         if text == self._last and not is_last:
             return
-        self._last = text
+        self._last, self._at_s = text, at_s
         if self._as_json:
             click.echo(json.dumps({"at_s": round(at_s, 1), "sent": traffic.sent, "received": traffic.received, **news}))
         elif self._is_live:
