@@ -118,3 +118,21 @@ def test_without_a_nucleus_it_is_one_clear_error(tmp_path: Path) -> None:
     done = run(tmp_path, "topic", "watch", "#")
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: no nucleus runs in {tmp_path}\nhint: start it")
+
+
+def test_what_cannot_be_recorded_is_one_clear_error(root: Path, tmp_path: Path) -> None:
+    """A full disk, too; and a recording there is stays as it was when there is no nucleus."""
+    done = run(root, "topic", "record", str(tmp_path / "none" / "day.jsonl"))
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"error: {tmp_path}/none/day.jsonl cannot be written: No such file or directory\n",
+    )
+    with watching(root, "topic", "record", "/dev/full", "full") as process:
+        assert run(root, "topic", "pub", "full", "x").returncode == 0
+        assert process.wait(20) == 1
+        assert process.stderr is not None
+        assert process.stderr.read() == "error: /dev/full cannot be written: No space left on device\n"
+    before = tmp_path / "day.jsonl"
+    before.write_text("precious\n")
+    assert run(tmp_path, "topic", "record", str(before)).returncode == 1
+    assert before.read_text() == "precious\n"

@@ -81,6 +81,11 @@ async def test_iot_topics_go_round_without_a_cloud(root: Path) -> None:
         ("GetConfigurations", {}, "no operation GetConfigurations"),
         ("GetConfiguration", {"component": "x"}, "GetConfiguration has no field component"),
         ("PublishToTopic", {"publishMessage": {"json": {}}}, r"no field publishMessage\.json"),
+        (
+            "PublishToTopic",
+            {"topic": "a", "publishMessage": {"binaryMessage": {"message": "!!"}}},
+            r"publishMessage\.binaryMessage\.message of PublishToTopic is not base64",
+        ),
         ("PublishToTopic", {"publishMessage": 7}, "does not fit"),
         ("UpdateConfiguration", {"timestamp": "now"}, "does not fit"),
         ("GetConfiguration", {"componentName": "no.Such"}, "ResourceNotFoundError"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from monodon.cli.root import find_root, root_option
+from monodon.errors import StateError
 
 if TYPE_CHECKING:
     from monodon.device.device import Device
@@ -74,12 +75,15 @@ def _content(text: str) -> Any:
 @root_option
 def record(file: Path, filters: tuple[str, ...], iot: bool, count: int | None, root: Path | None) -> None:
     """Write every message under FILTER (all, if none is given) to FILE, a line each, until interrupted."""
-    with file.open("w", encoding="utf-8", buffering=1) as sink:
 
-        def write(message: "Recorded") -> None:
-            sink.write(message.line + "\n")
+    async def follow(device: "Device") -> None:
+        try:
+            with file.open("w", encoding="utf-8", buffering=1) as sink:
+                await _follow(device, filters or ("#",), iot, count, lambda message: print(message.line, file=sink))
+        except OSError as error:
+            raise StateError(f"{file} cannot be written: {error.strerror or error}") from error
 
-        _with_device(root, lambda device: _follow(device, filters or ("#",), iot, count, write))
+    _with_device(root, follow)
 
 
 @command.command()

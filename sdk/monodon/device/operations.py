@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -38,6 +38,8 @@ class Operation:
             raise _unfit(f"the request of {self.name} does not fit: {error}") from error
         if unknown := _unknown(content, understood, ""):
             raise _unfit(f"{self.name} has no field {unknown}")
+        if misread := _misread(content, understood, ""):
+            raise _unfit(f"{misread} of {self.name} is not base64 with padding")
         return request
 
 
@@ -56,6 +58,18 @@ def _unknown(given: Json, understood: Json, path: str) -> str | None:
             if found is not None:
                 return found
     return None
+
+
+def _misread(given: Json, understood: Json, path: str) -> str | None:
+    """Return the path of a text that came back as another: the model reads base64 and passes over what is none."""
+    if isinstance(given, str) and isinstance(understood, str) and given != understood:
+        return path
+    inner: Iterable[tuple[Json, Json, str]] = ()
+    if isinstance(given, Mapping) and isinstance(understood, Mapping):
+        inner = ((value, understood.get(key), f"{path}.{key}" if path else key) for key, value in given.items())
+    elif isinstance(given, list) and isinstance(understood, list):
+        inner = ((*pair, f"{path}[{index}]") for index, pair in enumerate(zip(given, understood, strict=False)))
+    return next((found for each in inner if (found := _misread(*each))), None)
 
 
 @functools.cache

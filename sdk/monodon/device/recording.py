@@ -8,6 +8,7 @@ import asyncio
 import base64
 import binascii
 import json
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -70,9 +71,11 @@ def _read(line: str, where: str) -> Recorded:
         content = record["message"] if "message" in record else base64.b64decode(record["binary"], validate=True)
         if not isinstance(content, dict | bytes) or not isinstance(record["topic"], str):
             raise TypeError("not of the right types")
-        is_iot = bool(record.get("iot", False))
-        return Recorded(time_s=float(record["time"]), topic=record["topic"], content=content, is_iot=is_iot)
-    except (ValueError, KeyError, TypeError, binascii.Error) as error:
+        is_iot, time_s = bool(record.get("iot", False)), float(record["time"])
+        if not math.isfinite(time_s):
+            raise ValueError("no time")
+        return Recorded(time_s=time_s, topic=record["topic"], content=content, is_iot=is_iot)
+    except (ValueError, OverflowError, KeyError, TypeError, binascii.Error) as error:
         raise StateError(f"{where}: no recorded message: {error!r}") from error
 
 
