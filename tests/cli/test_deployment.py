@@ -167,13 +167,18 @@ def test_a_deployment_that_breaks_says_why_and_where_to_look(tool: Tool) -> None
     assert one["deploymentStatusDetails"]["deploymentErrorStack"][-1] == "COMPONENT_BROKEN"
 
 
-def test_what_is_awaited_is_told_and_waiting_may_end_before_the_deployment(tool: Tool) -> None:
+def test_a_deployment_whose_time_is_over_has_failed_and_says_for_whom_it_waited(tool: Tool) -> None:
+    tool.write("com.example.Slow", Startup="exec sleep 1000")
+    with pytest.raises(DeploymentError, match=r"still waits for com\.example\.Slow \(STARTING\)"):
+        tool.create("-m", "com.example.Slow=1.0.0", "--timeout", "0.5", "--failure-handling-policy", "ROLLBACK")
+    assert "com.example.Slow" not in tool("component", "list")
+
+
+def test_what_is_awaited_is_told(tool: Tool) -> None:
     tool.write("com.example.Slow", Install="while [ ! -e go ]; do sleep 0.05; done")
-    with pytest.raises(DeploymentError, match=r"has not ended in 1 s; waiting for com\.example\.Slow \(NEW\)"):
-        tool.create("-m", "com.example.Slow=1.0.0", "--timeout", "1")
-    status = tool("deployment", "status")
-    assert "IN_PROGRESS" in status
-    assert "waiting for com.example.Slow (NEW)" in status
+    tool.create("-m", "com.example.Slow=1.0.0", "--detach")
+    until(lambda: "waiting for com.example.Slow (NEW)" in tool("deployment", "status"))
+    assert "IN_PROGRESS" in tool("deployment", "status")
     tool.write("com.example.B", Run=FOREVER)
     waiting = tool.create("-m", "com.example.B=1.0.0", "--detach").strip()
     assert "QUEUED" in tool("deployment", "status", waiting)

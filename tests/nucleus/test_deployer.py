@@ -326,14 +326,44 @@ async def test_a_local_deployment_that_was_cut_short_has_failed(tmp_path: Path, 
 
 
 async def test_a_deployment_may_have_a_time_and_says_who_is_awaited(tmp_path: Path, cloud: Any) -> None:
-    """The nucleus's setting deploymentTimeoutSeconds; AWS's device waits without end."""
+    """The nucleus's setting deploymentTimeoutSeconds; AWS's device waits without end. Going back has its own time."""
     cloud.publish("Good", "1.0.0", {"Run": FOREVER})
     cloud.publish("Slow", "1.0.0", {"Startup": FOREVER})
     cloud.publish("Needy", "1.0.0", {"Run": FOREVER}, needs={"Slow": "*"})
-    limits = [None, 0.3, None]
-    async with bench.device(tmp_path / "root", cloud, settle_timeout_s=lambda: limits.pop(0)) as one:
+    limits = [None, 0.5]
+    async with bench.device(tmp_path / "root", cloud, timeout_s=lambda: limits.pop(0)) as one:
         assert (await one.deploy({"Good": "1.0.0"})).has_succeeded
         outcome = await one.deploy({"Good": "1.0.0", "Needy": "1.0.0"})
         assert outcome.detailed is DetailedStatus.FAILED_ROLLBACK_COMPLETE
-        assert "the deployment still waits for Needy, Slow" in outcome.cause
+        assert "it still waits for Needy (INSTALLED), Slow (STARTING)" in outcome.cause
         assert one.states() == {"Good": "RUNNING"}
+
+
+async def test_a_local_deployment_may_say_how_long_it_may_take(device: Any, cloud: Any) -> None:
+    """The time counts from the beginning: what is not ready to be applied in it changes nothing."""
+    cloud.publish("A", "1.0.0", {"Startup": FOREVER})
+    cloud.publish("B", "1.0.0", {})
+    said = {"monodon.Deployment": {"MERGE": {"timeoutSeconds": 0.3}}}
+    request = {"rootComponentVersionsToAdd": {"A": "1.0.0"}, "componentToConfiguration": said}
+    outcome = await device.deploy_locally({**request, "failureHandlingPolicy": "ROLLBACK"})
+    assert outcome.detailed is DetailedStatus.FAILED_ROLLBACK_COMPLETE
+    assert "time is over; it still waits for A (STARTING)" in outcome.cause
+    device.uplink.hold = asyncio.Event().wait
+    outcome = await device.deploy_locally({**request, "rootComponentVersionsToAdd": {"B": "1.0.0"}})
+    assert outcome.detailed is DetailedStatus.FAILED_NO_STATE_CHANGE
+    assert "the deployment's 0.3 s are over" in outcome.cause
+    device.uplink.hold = None
+    assert (await device.deploy_locally({"rootComponentVersionsToAdd": {"B": "1.0.0"}})).has_succeeded
+
+
+async def test_who_is_awaited_is_told_while_a_deployment_goes_on(device: Any, cloud: Any) -> None:
+    cloud.publish("Slow", "1.0.0", {"Startup": 'while [ ! -e "$OUT/go" ]; do sleep 0.02; done'})
+    cloud.publish("Needy", "1.0.0", {"Run": FOREVER}, needs={"Slow": "*"})
+    deployment = device.submit(device.document({"Needy": "1.0.0"}))
+    await device.until(lambda statuses: "Slow" in statuses and statuses["Slow"].state is State.STARTING)
+    await device.until(lambda statuses: statuses["Needy"].state is State.INSTALLED)
+    told = device.deployer.progress(deployment.deployment_id).awaited
+    assert told == "Needy (INSTALLED), Slow (STARTING)"
+    (device.root.parent / "go").touch()
+    assert (await device.ended(deployment.deployment_id)).outcome.has_succeeded
+    assert device.deployer.progress(deployment.deployment_id).awaited == ""

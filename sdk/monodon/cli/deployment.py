@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from monodon.cli.root import on_device, root_option
-from monodon.deadlines import timeout
-from monodon.errors import DeploymentError, StateError
+from monodon.errors import StateError
 
 if TYPE_CHECKING:
     from monodon.core.json import Json
@@ -44,7 +43,8 @@ _json = click.option("--json", "as_json", is_flag=True, help="AWS's LocalDeploym
 @click.option("--failure-handling-policy", "policy", type=_POLICY,
               help="What becomes of one that fails.  [default: DO_NOTHING, as AWS has it]")  # fmt: skip
 @click.option("--detach", is_flag=True, help="Print the deployment's id and do not wait for its end.")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait no longer; it goes on.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+              help="How long the deployment may take in all; then it has failed.")  # fmt: skip
 @_json
 @root_option
 def create(detach: bool, timeout: float | None, as_json: bool, root: Path | None, **given: Any) -> None:
@@ -52,6 +52,10 @@ def create(detach: bool, timeout: float | None, as_json: bool, root: Path | None
     request = _request(**given)
     if not request:
         raise click.UsageError("nothing to deploy: give --merge, --remove or --update-config")
+    if timeout is not None:
+        from monodon.core.deployment import OPTIONS, TIMEOUT_OPTION
+
+        request.setdefault("componentToConfiguration", {})[OPTIONS] = {"MERGE": {TIMEOUT_OPTION: timeout}}
 
     async def deploy(device: "Device") -> None:
         created = (await device.call("CreateLocalDeployment", request))["deploymentId"]
@@ -59,7 +63,7 @@ def create(detach: bool, timeout: float | None, as_json: bool, root: Path | None
             click.echo(json.dumps({"deploymentId": created}) if as_json else created)
             return
         click.echo(f"deployment {created}", err=True)
-        end = await _follow(device, created, timeout)
+        end = await _follow(device, created)
         if as_json:
             click.echo(json.dumps(dict(end.status)))
         end.check()
@@ -82,7 +86,7 @@ def status(given: str | None, deployment_id: str | None, is_followed: bool, as_j
     async def show(device: "Device") -> None:
         key = given or deployment_id or (await _latest(device))
         if is_followed:
-            now = await _follow(device, key, None)
+            now = await _follow(device, key)
         else:
             answer = await device.call("GetLocalDeploymentStatus", {"deploymentId": key})
             now = Progress(status=answer["deployment"], components=await list_components(device))
@@ -90,8 +94,8 @@ def status(given: str | None, deployment_id: str | None, is_followed: bool, as_j
             click.echo(json.dumps(dict(now.status)))
         else:
             click.echo(_row(now.status))
-            if not now.has_ended and now.awaited:
-                click.echo(_waiting(now.awaited))
+            if not now.has_ended and (told := _waiting(now)):
+                click.echo(told)
         if now.has_ended and now.status["status"] != "CANCELED":
             now.check()
 
@@ -136,23 +140,19 @@ async def _latest(device: "Device") -> str:
     return str(found[-1]["deploymentId"])
 
 
-async def _follow(device: "Device", key: str, timeout_s: float | None) -> "Progress":
+async def _follow(device: "Device", key: str) -> "Progress":
     """Print on stderr what changes, and when nothing does for a while, who is awaited; return the end."""
     from monodon.device.following import follow
 
     now: Progress | None = None
     hint = f"it goes on: monodon deployment status --follow {key}"
     try:
-        async with timeout(timeout_s):
-            async for news in follow(device, key):
-                if now is not None and news.components != now.components:
-                    _show_changes(now.components, news.components)
-                elif now is not None and news == now and news.awaited:
-                    click.echo(_waiting(news.awaited), err=True)
-                now = news
-    except TimeoutError:
-        told = f"; {_waiting(now.awaited)}" if now is not None and now.awaited else ""
-        raise DeploymentError(f"deployment {key} has not ended in {timeout_s:g} s{told}", hint=hint) from None
+        async for news in follow(device, key):
+            if now is not None and news.components != now.components:
+                _show_changes(now.components, news.components)
+            elif now is not None and news == now and (told := _waiting(news)):
+                click.echo(told, err=True)
+            now = news
     except asyncio.CancelledError:  # Ctrl-C
         click.echo(hint, err=True)
         raise
@@ -168,8 +168,13 @@ def _show_changes(before: "Mapping[str, Component]", now: "Mapping[str, Componen
         click.echo(f"  {name}  removed", err=True)
 
 
-def _waiting(awaited: "tuple[Component, ...]") -> str:
-    return "waiting for " + ", ".join(f"{one.name} ({one.state})" for one in awaited)
+def _waiting(now: "Progress") -> str:
+    """For whom a deployment waits, as the nucleus tells it, else by the states of all components."""
+    details = now.status.get("deploymentStatusDetails") or {}
+    if told := details.get("deploymentFailureCause"):
+        return str(told)
+    awaited = ", ".join(f"{one.name} ({one.state})" for one in now.awaited)
+    return f"waiting for {awaited}" if awaited else ""
 
 
 def _row(status: "Mapping[str, Json]") -> str:

@@ -27,6 +27,11 @@ from monodon.errors import DeploymentError, InvalidName, InvalidRequirement, Inv
 SCHEMA_DATE = "2021-05-17"
 LOCAL_TARGET = "LOCAL_DEPLOYMENT"
 
+#: Beside components, ``componentToConfiguration`` of a local deployment may have what is meant for the deployment
+#: itself: AWS's shapes have no room for it, and its device ignores what is configured for no root.
+OPTIONS = ComponentName("monodon.Deployment")
+TIMEOUT_OPTION = "timeoutSeconds"
+
 DEFAULT_UPDATE_TIMEOUT_S = 60.0
 #: Without any policy in the document, and with one that names no time.
 DEFAULT_VALIDATION_TIMEOUT_S = 60.0
@@ -83,6 +88,7 @@ class Deployment:
     """One revision of what a target shall run.
 
     ``target`` is ``thinggroup/<name>``, ``thing/<name>`` or LOCAL_TARGET; of a subgroup's deployment, the parent's.
+    ``timeout_s`` is how long it may take in all, None as long as the nucleus is told; only a local one can say.
     """
 
     deployment_id: str
@@ -97,6 +103,7 @@ class Deployment:
     required_capabilities: tuple[str, ...] = ()
     parent_target_arn: str | None = None
     on_behalf_of: str | None = None
+    timeout_s: float | None = None
     local: LocalRequest | None = None
 
     @property
@@ -184,6 +191,8 @@ def read_local(request: Json, *, deployment_id: str, timestamp_ms: int) -> Deplo
     if group is not None and (":" in group or not group):
         raise _not_valid(f"groupName: {group!r} cannot name a thing group")
     additions = {name: RootComponent(requirement=text) for name, text in top.versions().items()}
+    updates = {name: _read_update(item) for name, item in top.components("componentToConfiguration").items()}
+    timeout_s = _read_timeout(updates.pop(OPTIONS, None))
     return Deployment(
         deployment_id=deployment_id,
         target=LOCAL_TARGET if group is None else f"thinggroup/{group}",
@@ -192,9 +201,10 @@ def read_local(request: Json, *, deployment_id: str, timestamp_ms: int) -> Deplo
         on_failure=top.choice("failureHandlingPolicy", FailureHandling.DO_NOTHING),
         update_policy=UpdatePolicy(action=UpdateAction.SKIP_NOTIFY_COMPONENTS),
         validation_timeout_s=UNSAID_VALIDATION_TIMEOUT_S,
+        timeout_s=timeout_s,
         local=LocalRequest(
             removals=tuple(_name(text, "rootComponentsToRemove") for text in top.texts("rootComponentsToRemove")),
-            updates={name: _read_update(item) for name, item in top.components("componentToConfiguration").items()},
+            updates=updates,
             run_with={name: _read_run_with(item) for name, item in top.components("componentToRunWithInfo").items()},
             recipes=top.text("recipeDirectoryPath"),
             artifacts=top.text("artifactsDirectoryPath"),
@@ -205,13 +215,16 @@ def read_local(request: Json, *, deployment_id: str, timestamp_ms: int) -> Deplo
 def write_local(deployment: Deployment) -> dict[str, Json]:
     """Write a local deployment as the request that ``read_local`` reads."""
     local = deployment.local or LocalRequest()
+    updates = dict(local.updates)
+    if deployment.timeout_s is not None:
+        updates[OPTIONS] = ConfigurationUpdate(merge={TIMEOUT_OPTION: deployment.timeout_s})
     request: dict[str, Json] = {
         "groupName": None if deployment.target == LOCAL_TARGET else deployment.target.partition("/")[2],
         "rootComponentVersionsToAdd": {str(name): root.requirement for name, root in deployment.components.items()},
         "rootComponentsToRemove": [str(name) for name in local.removals],
         "componentToConfiguration": {
             str(name): {key.upper(): value for key, value in _write_update(update).items()}
-            for name, update in local.updates.items()
+            for name, update in updates.items()
         },
         "componentToRunWithInfo": {str(name): _write_run_with(run_with) for name, run_with in local.run_with.items()},
         "recipeDirectoryPath": local.recipes,
@@ -319,6 +332,14 @@ def _write_update(update: ConfigurationUpdate) -> dict[str, Json]:
     if update.reset:
         written["reset"] = list(update.reset)
     return written
+
+
+def _read_timeout(options: ConfigurationUpdate | None) -> float | None:
+    merge = None if options is None else options.merge
+    seconds = None if merge is None else _Reader(merge, f"{OPTIONS}.").optional_number(TIMEOUT_OPTION)
+    if seconds is not None and seconds <= 0:
+        raise _not_valid(f"{OPTIONS}.{TIMEOUT_OPTION} must be above 0")
+    return seconds
 
 
 def _read_run_with(item: "_Reader") -> RunWith:

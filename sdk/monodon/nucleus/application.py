@@ -9,7 +9,7 @@ Source: Greengrass nucleus, ``deployment/DeploymentConfigMerger.java``; device n
 import asyncio
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from monodon.core.configuration import changed_paths
@@ -19,6 +19,7 @@ from monodon.core.names import ComponentName
 from monodon.core.plan import Installed, Step, Target, plan
 from monodon.errors import MonodonError, StateError
 from monodon.nucleus.notes import Ending, Note, Phase, fingerprint
+from monodon.nucleus.patience import Patience
 from monodon.nucleus.state import DeviceState
 from monodon.nucleus.transition import STEADY_S, Supervisor, Transition
 
@@ -44,17 +45,18 @@ class Application:
     """The part of a deployment that touches running components.
 
     Args:
-        settle_timeout_s: asked how long components may take to settle; None waits without end, as AWS does.
+        patience: how long the deployment may still take.
         steady_s: how long what has a Run must go on running to count as settled.
         disk_pause_s: how long to wait for a disk that refuses what must be written before it is asked again.
     """
 
     state: DeviceState
     supervisor: Supervisor
-    settle_timeout_s: Callable[[], float | None] = lambda: None
+    patience: Patience = field(default_factory=Patience)
     steady_s: float = STEADY_S
     disk_pause_s: float = DISK_PAUSE_S
     at: Callable[[str], None] = lambda point: None
+    _transition: Transition | None = None
 
     def switch(self, note: Note, *, reinstall: Collection[ComponentName] = ()) -> Move:
         """Write the note and replace the installed set, without a pause between; nothing is carried out yet.
@@ -114,6 +116,11 @@ class Application:
                 _log.error("the deployment under way waits for the disk: %s", error)
                 await asyncio.sleep(self.disk_pause_s)
 
+    def awaited(self) -> str:
+        """For whom a deployment waits that is being applied, with the state of each; empty for nobody."""
+        transition = self._transition
+        return "" if transition is None else transition.waits_for()
+
     def broken(self) -> frozenset[ComponentName]:
         """The components that are BROKEN now."""
         statuses = self.supervisor.statuses()
@@ -132,11 +139,17 @@ class Application:
     async def _carry_out(
         self, move: Move, *, ignoring: Collection[ComponentName] = (), everything: bool, is_back: bool = False
     ) -> None:
-        transition = Transition(
-            supervisor=self.supervisor, timeout_s=self.settle_timeout_s(), steady_s=self.steady_s, at=self.at
+        transition = self._transition = Transition(
+            supervisor=self.supervisor,
+            timeout_s=self.patience.whole_s if is_back else self.patience.left_s,
+            steady_s=self.steady_s,
+            at=self.at,
         )
         touched = transition.begin(move.steps)
-        await transition.settle(move.goal, move.goal if everything else touched, ignoring=ignoring)
+        try:
+            await transition.settle(move.goal, move.goal if everything else touched, ignoring=ignoring)
+        finally:
+            self._transition = None
         self.at("settled")
         await transition.finish()
         if is_back:

@@ -21,7 +21,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from monodon.core.target import Device, new_bootstraps, restarting_settings, val
 from monodon.errors import DeploymentError, MonodonError, StateError
 from monodon.nucleus.application import DISK_PAUSE_S, Application, Move, complain
 from monodon.nucleus.notes import Ending, Note, Phase, Versions
+from monodon.nucleus.patience import Patience
 from monodon.nucleus.preparation import Preparation, Prepared
 from monodon.nucleus.queue import DeploymentQueue, Entry
 from monodon.nucleus.restarting import RestartPath
@@ -74,25 +75,30 @@ class Hooks:
     """What components have to say to a deployment, by way of the IPC services.
 
     ``ask_update(deployment_id, timeout_s)`` tells every subscriber, waits for answers, and returns for how many
-    seconds the longest deferral asks, 0 for none. ``updated(deployment_id)`` tells that it is done.
+    seconds the longest deferral asks, 0 for none; ``awaited()`` names those who still have to agree.
+    ``updated(deployment_id)`` tells that it is done.
     ``validate(name, configuration, deployment_id, timeout_s)`` returns why a component refuses its new
     configuration (or that it did not answer in time), None if it does not.
     """
 
     ask_update: Callable[[str, float], Awaitable[float]] = _go_ahead
+    awaited: Callable[[], str] = lambda: ""
     updated: Callable[[str], Awaitable[None]] = _tell_nobody
     validate: Callable[[ComponentName, Json, str, float], Awaitable[str | None]] = _accept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How one deployment fares. ``unchanged_roots`` are the roots that it found as it wanted them."""
+    """How one deployment fares: ``unchanged_roots`` are the roots that it found as it wanted them, ``awaited`` is for
+    whom it waits at the moment.
+    """
 
     deployment: Deployment
     status: Status
     created_ms: int
     outcome: Outcome | None = None
     unchanged_roots: tuple[str, ...] = ()
+    awaited: str = ""
 
 
 class Deployer:
@@ -113,7 +119,7 @@ class Deployer:
         restart: Callable[[int], None] | None = None,
         region: str | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-        settle_timeout_s: Callable[[], float | None] = lambda: None,
+        timeout_s: Callable[[], float | None] = lambda: None,
         steady_s: float = STEADY_S,
         disk_pause_s: float = DISK_PAUSE_S,
         at: Callable[[str], None] = lambda point: None,
@@ -124,17 +130,18 @@ class Deployer:
             platform: the device's attributes (``platform_of``, with platformOverride).
             report: told of every change of status, the last time when all is committed; for status messages.
             restart: asks for a restart of the nucleus (100) or the device (101); None where there can be none.
-            settle_timeout_s: asked how long components may take to settle; None waits without end, as AWS does.
+            timeout_s: asked how long a deployment may take that says nothing itself; None is without end, as AWS's.
             steady_s: how long what has a Run must go on running to count as settled.
             disk_pause_s: how long to wait before a disk is asked again to take what a rollback has to write.
             at: called with a name at each point where being killed must do no harm (crash tests).
         """
         self._state, self._store, self._supervisor, self._uplink = state, store, supervisor, uplink
         self._report, self._hooks, self._now_ms, self._at = report, hooks, now_ms, at
+        self._patience = Patience(configured=timeout_s)
         self._application = Application(
             state=state,
             supervisor=supervisor,
-            settle_timeout_s=settle_timeout_s,
+            patience=self._patience,
             steady_s=steady_s,
             disk_pause_s=disk_pause_s,
             at=at,
@@ -203,7 +210,13 @@ class Deployer:
 
     def progress(self, deployment_id: str) -> Progress | None:
         """How one of them fares."""
-        return self._progress.get(deployment_id)
+        progress, current = self._progress.get(deployment_id), self._current
+        if progress is None or current is None or current.deployment_id != deployment_id:
+            return progress
+        return replace(progress, awaited=self._application.awaited() or self._agreement())
+
+    def _agreement(self) -> str:
+        return self._hooks.awaited() if self._preparing is not None else ""
 
     @property
     def is_deploying(self) -> bool:
@@ -261,6 +274,7 @@ class Deployer:
             await self._end(entry, Ending(outcome=rejection(cause, "REJECTED_STALE_DEPLOYMENT")))
             return
         _log.info("deployment %s of %s begins", deployment.deployment_id, deployment.target)
+        self._patience.begin(deployment)
         try:
             self._write_former_ends()
             self._state.begin(Note(phase=Phase.PREPARING, entry=entry).to_record())
@@ -284,7 +298,8 @@ class Deployer:
 
         async def prepare() -> Prepared | Exception:
             try:
-                return await self._prepare(entry.deployment)
+                async with self._patience.limiting(self._hooks.awaited):
+                    return await self._prepare(entry.deployment)
             except Exception as error:
                 return error  # raised, it would cancel this task by way of the group: see side_by_side
 
@@ -320,7 +335,8 @@ class Deployer:
             return
         self._notified.add(deployment.deployment_id)
         while (recheck_s := await self._hooks.ask_update(deployment.deployment_id, policy.timeout_s)) > 0:
-            _log.info("deployment %s is deferred by %.1f s", deployment.deployment_id, recheck_s)
+            who = self._hooks.awaited()
+            _log.info("deployment %s is deferred by %.1f s: %s", deployment.deployment_id, recheck_s, who)
             await asyncio.sleep(recheck_s)
 
     async def _validate(self, deployment: Deployment, target: Target) -> None:
@@ -374,6 +390,7 @@ class Deployer:
         """Finish what a nucleus that was killed, or stopped, had begun."""
         entry, deployment = note.entry, note.entry.deployment
         _log.info("deployment %s was cut short while %s", deployment.deployment_id, note.phase)
+        self._patience.begin(deployment)
         if note.phase is Phase.PREPARING and not deployment.is_local:
             await self._deploy(entry)
         elif note.phase is Phase.PREPARING:

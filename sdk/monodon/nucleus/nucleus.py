@@ -255,10 +255,12 @@ def _built(
         thing=identity.thing,
         root=root,
         report=report,
-        hooks=Hooks(ask_update=updates.ask, updated=updates.done, validate=validation.ask),
+        hooks=Hooks(
+            ask_update=updates.ask, awaited=updates.awaited, updated=updates.done, validate=validation.ask
+        ),
         restart=restart,
         now_ms=now_ms,
-        settle_timeout_s=lambda: settings.whole(0, "deploymentTimeoutSeconds") or None,
+        timeout_s=lambda: settings.whole(0, "deploymentTimeoutSeconds") or None,
         region=identity.region or None,
     )
     bus = Bus()

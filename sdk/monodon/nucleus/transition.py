@@ -56,6 +56,7 @@ class Transition:
     steady_s: float = STEADY_S
     at: Callable[[str], None] = lambda point: None
     _removals: list[ComponentName] = field(default_factory=list)
+    _awaited: frozenset[ComponentName] = frozenset()
 
     def begin(self, steps: Iterable[Step]) -> frozenset[ComponentName]:
         """Hand every step but the removals to the supervisor; return the components to wait for."""
@@ -95,6 +96,7 @@ class Transition:
         exempt = {*ignoring, *dependers(target, ignoring)}
         awaited = ({*touched, *dependers(target, touched)} & set(target)) - exempt
         watched = set(target) - exempt
+        self._awaited = frozenset(awaited)
 
         def is_over(statuses: Mapping[ComponentName, ComponentStatus]) -> bool:
             return bool(_broken(statuses, watched)) or not unsettled(statuses, awaited)
@@ -105,9 +107,8 @@ class Transition:
                 while not _broken(self.supervisor.statuses(), watched) and await self._falls(target, awaited, watched):
                     await self._wait(is_over, awaited)
         except TimeoutError:
-            names = ", ".join(unsettled(self.supervisor.statuses(), awaited))
             raise DeploymentError(
-                f"after {self.timeout_s:.0f} s the deployment still waits for {names}",
+                f"the deployment's time is over; it still waits for {self.waits_for()}",
                 codes=("COMPONENT_UPDATE_ERROR",),
             ) from None
         statuses = self.supervisor.statuses()
@@ -117,6 +118,12 @@ class Transition:
                 "; ".join(_why(name, statuses[name]) for name in broken),
                 codes=("COMPONENT_UPDATE_ERROR", "COMPONENT_BROKEN"),
             )
+
+    def waits_for(self) -> str:
+        """The components that have not settled yet, each with its state."""
+        statuses = self.supervisor.statuses()
+        states = {name: statuses[name].state if name in statuses else State.NEW for name in self._awaited}
+        return ", ".join(f"{name} ({states[name]})" for name in unsettled(statuses, self._awaited))
 
     async def _wait(
         self, is_over: Callable[[Mapping[ComponentName, ComponentStatus]], bool], awaited: Collection[ComponentName]
@@ -128,7 +135,7 @@ class Transition:
             except TimeoutError:
                 if not waiting.expired():
                     raise
-                _log.info("still waiting for %s", ", ".join(unsettled(self.supervisor.statuses(), awaited)))
+                _log.info("still waiting for %s", self.waits_for())
             else:
                 return
 

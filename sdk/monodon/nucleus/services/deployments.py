@@ -56,6 +56,10 @@ class Progress(Protocol):
     def outcome(self) -> Outcome | None:
         """How it ended."""
 
+    @property
+    def awaited(self) -> str:
+        """For whom it waits; empty where it waits for nobody."""
+
 
 class Deployments(Protocol):
     """The part of a deployer that tools ask."""
@@ -81,9 +85,12 @@ def _created_on(created_ms: int) -> str:
     return datetime.fromtimestamp(created_ms / 1000, UTC).strftime("%d-%m-%Y %H:%M:%S UTC")
 
 
-def _details(outcome: Outcome | None) -> DeploymentStatusDetails | None:
+def _details(progress: Progress) -> DeploymentStatusDetails | None:
+    """How it ended. Of one that goes on, the cause tells for whom it waits: AWS's shape has no field for that."""
+    outcome = progress.outcome
     if outcome is None:
-        return None
+        waiting = f"waiting for {progress.awaited}"
+        return DeploymentStatusDetails(deployment_failure_cause=waiting) if progress.awaited else None
     return DeploymentStatusDetails(
         detailed_deployment_status=None if outcome.detailed is None else str(outcome.detailed),
         deployment_error_stack=outcome.error_stack or None,
@@ -98,7 +105,7 @@ def _local_deployment(progress: Progress) -> LocalDeployment:
         deployment_id=progress.deployment.deployment_id,
         status=str(status),
         created_on=_created_on(progress.created_ms),
-        deployment_status_details=_details(progress.outcome),
+        deployment_status_details=_details(progress),
     )
 
 

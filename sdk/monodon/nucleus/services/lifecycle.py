@@ -48,6 +48,8 @@ class ComponentUpdates:
     def __init__(self) -> None:
         self._listeners: dict[str, list[Stream]] = {}
         self._pending: dict[tuple[str, str], asyncio.Future[float]] = {}
+        #: Who asked to wait at the last time: component → seconds.
+        self._deferring: dict[str, float] = {}
 
     async def ask(self, deployment_id: str, timeout_s: float) -> float:
         """Tell every subscribed component that a deployment is about to apply, and wait for all answers.
@@ -68,7 +70,15 @@ class ComponentUpdates:
         finally:
             for key in answers:
                 del self._pending[key]
-        return max((answer.result() for answer in done), default=0.0)
+        asked = {name: answer.result() for (name, _), answer in answers.items() if answer in done}
+        self._deferring = {name: recheck_s for name, recheck_s in asked.items() if recheck_s > 0}
+        return max(asked.values(), default=0.0)
+
+    def awaited(self) -> str:
+        """Who has still to answer whether a deployment may go on, and who has it wait; empty where nobody does."""
+        if self._pending:
+            return ", ".join(sorted(f"{name} (to agree)" for name, _ in self._pending))
+        return ", ".join(f"{name} (defers by {s:g} s)" for name, s in sorted(self._deferring.items()))
 
     async def done(self, deployment_id: str) -> None:
         """Tell every subscribed component that a deployment is over."""
