@@ -286,4 +286,11 @@ async def test_a_component_changes_its_own_configuration(world: World) -> None:
         one.on_change(news.put_nowait)
         await one.update_configuration({"topic": "c"})
         assert await news.get() == Settings(topic="c")
+        one.refuse_when(lambda settings: "too many" if settings.count > 9 else None)
+        for wrong in ({"count": "five"}, {"typo": 1}, {"count": 10}):
+            with pytest.raises(ConfigurationError, match=r"count = 'five'|typo = 1|too many"):
+                await one.update_configuration(wrong)
+        assert one.settings == Settings(topic="c")
     assert world.nucleus.configuration(ONE)["topic"] == "c"
+    assert "typo" not in world.nucleus.configuration(ONE)
+    assert world.nucleus.configuration(ONE)["count"] == Settings().count

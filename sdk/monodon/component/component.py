@@ -17,6 +17,7 @@ from monodon.component.settings import read_settings
 from monodon.component.shadows import Shadow
 from monodon.component.sharing import Handle, Received, Sharer, receive
 from monodon.component.subscription import MAILBOX_LIMIT, Subscription
+from monodon.core.configuration import EMPTY
 from monodon.core.json import Json
 from monodon.errors import ConfigurationError, MonodonError
 
@@ -149,10 +150,13 @@ class Component(Generic[S]):
         """Merge ``changes`` into the component's own configuration, where they survive a restart.
 
         Raises:
+            ConfigurationError: with them it would not fit the settings, so the component could not start again.
             IpcError: the nucleus refuses them.
         """
         content = local_content("its configuration", changes)
         assert isinstance(content, Mapping)
+        _, present = await self._link.configuration()
+        self._read(EMPTY.merge((), present, at_ms=0).merge((), content, at_ms=1).value())
         await self._link.update_configuration(content)
 
     # --- messages ---
