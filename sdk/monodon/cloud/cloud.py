@@ -36,7 +36,18 @@ from monodon.cloud.greengrass.deployments import SHADOW
 from monodon.cloud.greengrass.effective import Effective
 from monodon.cloud.iam import Iam
 from monodon.cloud.iam_users import IamUsers
-from monodon.cloud.iot import Access, Certificates, JobOperations, Policies, Registry, RoleAliases, Things
+from monodon.cloud.iot import (
+    Access,
+    Certificates,
+    DynamicGroups,
+    Groups,
+    Indexing,
+    JobOperations,
+    Policies,
+    Registry,
+    RoleAliases,
+    Things,
+)
 from monodon.cloud.iot_data import SHADOW_TOPICS, IotData
 from monodon.cloud.jobs import Jobs
 from monodon.cloud.keys import OWN_KEY, AccessKeys
@@ -149,6 +160,7 @@ class Cloud:
             ):
                 parts.endpoints = _endpoints(self._name, port)
                 parts.components.resume()
+                parts.dynamic_groups.resume()
                 ready = self._ready(port, mqtt_port, authority, region, account)
                 path = self._folder / READY
                 write_whole(path, json.dumps(asdict(ready), indent=2).encode() + b"\n", mode=0o644)
@@ -216,7 +228,13 @@ class Parts:
         registry = Registry(store, region=region, account=account, now=now)
         self.access = access = Access(registry)
         role_aliases = RoleAliases(registry, access, lambda: self.endpoints)
-        self.broker = Broker(store=store, authenticate=access.authenticate, authorise=access.authorise, now=now)
+        self.broker = Broker(
+            store=store,
+            authenticate=access.authenticate,
+            authorise=access.authorise,
+            now=now,
+            on_presence=self._presence_changed,
+        )
         self.jobs = Jobs(
             store=store,
             broker_publish=self.broker.publish,
@@ -230,6 +248,8 @@ class Parts:
             soon=self._next_turn,
         )
         self._iot_data = IotData(store=store, broker=self.broker, now=now, thing_exists=registry.has_thing)
+        indexing = Indexing(registry, _Around(self._iot_data, self.broker))
+        self.dynamic_groups = DynamicGroups(registry, indexing, soon=self._next_turn)
         tokens = ClientTokens(store, now=now)
         effective = Effective(store, now=now)
         records = Records(store, region=region, now=now)
@@ -284,6 +304,9 @@ class Parts:
             ],
             "iot": [
                 Things(registry),
+                Groups(registry),
+                self.dynamic_groups,
+                indexing,
                 Certificates(registry, access, authority, self.broker.disconnect_certificate),
                 Policies(registry, access),
                 role_aliases,
@@ -355,7 +378,12 @@ class Parts:
             self._iot_data.forget_thing(thing)
             self.jobs.forget_thing(thing)
 
+    def _presence_changed(self, client_id: str) -> None:
+        if self._registry.has_thing(client_id):
+            self.dynamic_groups.look_at(client_id)
+
     def _shadow_changed(self, thing: str, name: str | None, shadow: Shadow) -> None:
+        self.dynamic_groups.look_at(thing)
         if name == SHADOW:
             self._deployments.on_shadow(thing, shadow.reported.state)
 
@@ -376,6 +404,22 @@ class Parts:
             now=self._now(),
             lasts_s=lasts_s,
         )
+
+
+class _Around:
+    """What fleet indexing sees besides the registry."""
+
+    def __init__(self, iot_data: IotData, broker: Broker) -> None:
+        self._iot_data = iot_data
+        self.is_connected = broker.is_connected
+
+    def shadow_state(self, thing: str, name: str | None) -> Mapping[str, Json] | None:
+        shadow = self._iot_data.shadow(thing, name)
+        if shadow is None:
+            return None
+        desired, reported = shadow.desired.state, shadow.reported.state
+        has_delta = any(reported.get(key) != value for key, value in desired.items())
+        return {"desired": desired, "reported": reported, "hasDelta": has_delta, "version": shadow.version}
 
 
 def _signatures(keys: AccessKeys, now: Callable[[], float]) -> CheckSignature:

@@ -1,7 +1,7 @@
 """``--strict``: is a request signed by a key of the account, now, and as it stands? By botocore's own code.
 
-The signature is computed once more from what arrived and compared. Errors are named as S3, the query services (STS, IAM)
-and the JSON services name them. Source: AWS General Reference, "Signature Version 4".
+The signature is computed once more from what arrived and compared. Errors are named as S3, the query services (STS,
+IAM) and the JSON services name them. Source: AWS General Reference, "Signature Version 4".
 """
 
 import hashlib

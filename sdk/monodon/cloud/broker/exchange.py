@@ -51,8 +51,17 @@ _RESERVED = "$aws/"
 class Exchange:
     """The rules of the broker, for all clients together."""
 
-    def __init__(self, memory: Memory, authorise: Authorise, *, limits: Limits, now: float) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        authorise: Authorise,
+        *,
+        limits: Limits,
+        now: float,
+        on_presence: Callable[[str], None] = lambda client_id: None,
+    ) -> None:
         self.limits = limits
+        self._on_presence = on_presence
         self._memory = memory
         self._authorise = authorise
         self._handlers: list[tuple[str, Handler]] = []
@@ -111,6 +120,7 @@ class Exchange:
         link.send(acknowledgement)
         logger.info("MQTT client %s connected (session %s)", client_id, "resumed" if is_present else "new")
         self.delivery.resume(client, packet.receive_maximum, now)
+        self._on_presence(client_id)
         return client
 
     def keep_alive_s(self, packet: Connect) -> int:
@@ -159,6 +169,7 @@ class Exchange:
         session = client.session
         if self.delivery.clients.get(session.client_id) is client:
             del self.delivery.clients[session.client_id]
+            self._on_presence(session.client_id)
         if client.will is not None:
             delay_s = min(client.will.delay_s, session.expiry_s) if with_will else 0
             if delay_s:

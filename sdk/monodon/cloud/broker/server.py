@@ -44,6 +44,7 @@ class Broker:
         authenticate: a client certificate in DER to its identity, None if it may not connect.
         authorise: whether an identity may do an action (``iot:Publish`` …) on a client id, topic or filter.
         now: seconds since the epoch.
+        on_presence: told of each client id that has connected or gone, in the turn in which it did.
     """
 
     def __init__(
@@ -54,12 +55,13 @@ class Broker:
         authorise: Authorise,
         now: Callable[[], float] = time.time,
         limits: Limits | None = None,
+        on_presence: Callable[[str], None] = lambda client_id: None,
     ) -> None:
         self.limits = limits or Limits()
         self.authenticate = authenticate
         self._now = now
         self._store = store
-        self._exchange = Exchange(Memory(store), authorise, limits=self.limits, now=now())
+        self._exchange = Exchange(Memory(store), authorise, limits=self.limits, now=now(), on_presence=on_presence)
         self._inbox: deque[Callable[[float], None]] = deque()
         self._touched: dict[Connection, None] = {}
         self._connections: set[Connection] = set()

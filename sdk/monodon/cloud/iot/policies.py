@@ -173,6 +173,27 @@ class Policies:
         found, token = page_of(entries, request.get("marker"), request.get("pageSize", _PAGE))
         return {"targets": found, "nextMarker": token}
 
+    def get_effective_policies(self, request: Request, context: RequestContext) -> dict[str, Json]:
+        """Of a certificate, of the groups of its things or of the thing that is named."""
+        principal, thing = request.get("principal"), request.get("thingName")
+        if principal is None and thing is None:
+            raise ServiceError("InvalidRequestException", "principal or thingName is needed", status=400)
+        names: list[str] = []
+        things = [] if thing is None else [thing]
+        if principal is not None:
+            certificate_id = self._access.principal(principal)
+            self._access.certificate(certificate_id)
+            names += self._access.policies_at(principal)
+            things = things or self._registry.things_of_principal(certificate_id)
+        for each in things:
+            self._registry.thing(each)
+            for group in self._registry.all_groups_of(each):
+                names += self._access.policies_at(self._registry.group_arn(group))
+        effective = [
+            {**self._named(name), "policyDocument": default_document(self._policy(name))} for name in sorted(set(names))
+        ]
+        return {"effectivePolicies": effective}
+
     # The older names of the four above
 
     def attach_principal_policy(self, request: Request, context: RequestContext) -> None:

@@ -1,6 +1,6 @@
 """What the registry keeps, and the questions that the rest of the cloud asks of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from monodon.cloud.protocol import ServiceError
 from monodon.cloud.store import Store, Table
@@ -22,6 +22,8 @@ class Registry:
         self.things: Table = store.table("iot.things")
         self.types: Table = store.table("iot.types")
         self.groups: Table = store.table("iot.groups")
+        #: The queries of those groups that are dynamic.
+        self.dynamic: Table = store.table("iot.dynamic_groups")
         #: ``<group>/<thing>`` and ``<thing>/<group>``: names have no slash.
         self.members: Table = store.table("iot.members")
         self.memberships: Table = store.table("iot.memberships")
@@ -30,6 +32,7 @@ class Registry:
         self.principal_things: Table = store.table("iot.principal_things")
         self.tags: Table = store.table("iot.tags")
         self._watchers: list[Callable[[str], None]] = []
+        self._thing_watchers: list[Callable[[str], None]] = []
 
     def tag(self, arn: str, tags: list[dict[str, str]]) -> None:
         """Add tags, as requests have them, to what an ARN names."""
@@ -46,6 +49,25 @@ class Registry:
         """Tell the watchers."""
         for watcher in self._watchers:
             watcher(thing)
+
+    def on_thing_change(self, watcher: Callable[[str], None]) -> None:
+        """Call ``watcher`` with each thing that is new or changed, inside the transaction that says so."""
+        self._thing_watchers.append(watcher)
+
+    def thing_changed(self, thing: str) -> None:
+        """Tell the watchers."""
+        for watcher in self._thing_watchers:
+            watcher(thing)
+
+    def join(self, group: str, thing: str) -> None:
+        """Put a thing into a group; ``membership_changed`` tells of it."""
+        self.members.put(f"{group}/{thing}", {})
+        self.memberships.put(f"{thing}/{group}", {})
+
+    def leave(self, group: str, thing: str) -> None:
+        """Take a thing out of a group; ``membership_changed`` tells of it."""
+        self.members.delete(f"{group}/{thing}")
+        self.memberships.delete(f"{thing}/{group}")
 
     def thing(self, name: str) -> dict[str, Json]:
         """Return a thing's record.
@@ -148,3 +170,17 @@ class Registry:
     def principals_of(self, thing: str) -> list[str]:
         """Return the certificate ids that are attached to a thing."""
         return [key.partition("/")[2] for key in self.principals.keys(f"{thing}/")]
+
+
+def check_version(request: Mapping[str, Json], record: Mapping[str, Json]) -> None:
+    """Refuse a change that expects another version.
+
+    Raises:
+        ServiceError: VersionConflictException.
+    """
+    if "expectedVersion" in request and request["expectedVersion"] != record["version"]:
+        raise ServiceError(
+            "VersionConflictException",
+            f"the version is {record['version']}, not {request['expectedVersion']}",
+            status=409,
+        )
