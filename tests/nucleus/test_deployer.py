@@ -219,6 +219,8 @@ async def test_a_pointer_without_a_slash_fails_without_a_detailed_status(device:
     outcome = await device.deploy({"A": "1.0.0"})
     assert outcome.status is Status.FAILED
     assert outcome.error_stack == ("DEPLOYMENT_FAILURE",)
+    assert outcome.detailed is None
+    assert "write {configuration:/word}" in outcome.cause
     assert device.installed() == {}
 
 

@@ -74,8 +74,8 @@ SETTINGS: Mapping[str, Setting] = {
     "interpolateComponentConfiguration": Setting(does="as AWS's", effect=Effect.DEPLOYMENT),
     "deploymentConfigurationTimeSource": Setting(does="as AWS's", effect=Effect.DEPLOYMENT),
     "deploymentTimeoutSeconds": Setting(
-        does="Monodon's own: how long a deployment may take in all that does not say so itself; without it a deployment "
-        "waits without end, as AWS's does, and the log says every 30 s for whom",
+        does="Monodon's own: how long a deployment may take in all that does not say so itself; without it a "
+        "deployment waits without end, as AWS's does, and the log says every 30 s for whom",
         effect=Effect.DEPLOYMENT,
     ),
     "logging.level": Setting(does="of the nucleus's log", effect=Effect.REPORT),

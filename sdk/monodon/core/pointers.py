@@ -14,16 +14,20 @@ class Missing:
 MISSING = Missing()
 
 
+class NoPointer(DeploymentError):
+    """A text that is no pointer: AWS's device did not foresee that, and reports no detailed status (I4)."""
+
+
 def look_up_pointer(document: Json, pointer: str) -> Json | Missing:
     """Return what an RFC 6901 pointer names, or MISSING; ``-`` never names anything (I6).
 
     Raises:
-        DeploymentError: the pointer is not empty and does not start with ``/``.
+        NoPointer: the pointer is not empty and does not start with ``/``.
     """
     if not pointer:
         return document
     if not pointer.startswith("/"):
-        raise DeploymentError(
+        raise NoPointer(
             f"{{configuration:{pointer}}} is no JSON pointer",
             codes=("DEPLOYMENT_FAILURE",),
             hint=f"write {{configuration:/{pointer}}}",

@@ -39,6 +39,7 @@ from monodon.core.deployment import (
 from monodon.core.json import Json
 from monodon.core.names import ComponentName
 from monodon.core.plan import Change, Target, compare, dependency_order
+from monodon.core.pointers import NoPointer
 from monodon.core.target import Device, new_bootstraps, restarting_settings, validated_changes
 from monodon.errors import DeploymentError, MonodonError, StateError
 from monodon.nucleus.application import DISK_PAUSE_S, Application, Move, complain
@@ -493,4 +494,5 @@ class Deployer:
 
 def _no_change(error: Exception) -> DetailedStatus | None:
     """What AWS's device did not foresee (rule I4 among it) has no detailed status."""
-    return DetailedStatus.FAILED_NO_STATE_CHANGE if isinstance(error, MonodonError) else None
+    is_foreseen = isinstance(error, MonodonError) and not isinstance(error, NoPointer)
+    return DetailedStatus.FAILED_NO_STATE_CHANGE if is_foreseen else None

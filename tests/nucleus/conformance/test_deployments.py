@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from tests.nucleus.device import device as running_device
 from monodon.core.deployment import DetailedStatus, Status, read_document
 from monodon.core.lifecycle import State
 from monodon.core.names import ComponentName
-from monodon.nucleus.deployer import Hooks
+from monodon.core.recipe.reading import parse_recipe
+from monodon.nucleus.nucleus import running as nucleus_running
 
 
 async def test_case_51_the_same_document_twice_restarts_nothing(device: Any, cloud: Any) -> None:
@@ -90,29 +92,63 @@ async def test_case_53_what_was_broken_before_does_not_hold_up_a_rollback(device
     assert device.installed() == {"Needy": "1.0.0", "Old": "1.0.0"}
 
 
+#: A component on AWS's SDK that has a deployment wait for half a second, once.
+BUSY = """
+import time
+from awsiot.greengrasscoreipc.clientv2 import GreengrassCoreIPCClientV2
+
+client, heard = GreengrassCoreIPCClientV2(), []
+def on_event(event):
+    before = event.pre_update_event
+    if before is not None:
+        heard.append(before.deployment_id)
+        open("heard", "a").write(before.deployment_id + "\\n")
+        client.defer_component_update(deployment_id=before.deployment_id, recheck_after_ms=0 if heard[1:] else 500)
+client.subscribe_to_component_updates(on_stream_event=on_event, on_stream_error=print, on_stream_closed=print)
+client.update_state(state="RUNNING")
+time.sleep(100)
+"""
+
+
 async def test_case_54_a_component_defers_its_update(tmp_path: Path, cloud: Any) -> None:
     """Given: component defers its update 5 s
 
     Expect: deployment waits 5 s; with SKIP_NOTIFY not
     """
-    answers, asked, told = [0.05, 0.01, 0.0], [], []
+    (tmp_path / "busy.py").write_text(BUSY)
+    recipe = {
+        "RecipeFormatVersion": "2020-01-25",
+        "ComponentName": "Busy",
+        "ComponentVersion": "1.0.0",
+        "Manifests": [{"Lifecycle": {"Startup": {"Script": f"exec {sys.executable} {tmp_path}/busy.py"}}}],
+    }
+    async with nucleus_running(tmp_path / "root") as nucleus:
+        nucleus.store.put_recipe(parse_recipe(json.dumps(recipe).encode(), file="busy.json"), None)
 
-    async def ask(deployment_id: str, timeout_s: float) -> float:
-        asked.append((deployment_id, timeout_s))
-        return answers.pop(0)
+        async def deploy(number: int, action: str) -> float:
+            document = {
+                "deploymentId": f"d{number}",
+                "creationTimestamp": time.time_ns() // 1_000_000,
+                "components": {"Busy": {"version": "1.0.0", "configurationUpdate": {"merge": {"n": number}}}},
+                "componentUpdatePolicy": {"timeout": 10, "action": action},
+            }
+            started = time.perf_counter()
+            nucleus.deployer.submit(read_document(document))
+            async with asyncio.timeout(DEADLINE_S):
+                while (progress := nucleus.deployer.progress(f"d{number}")).status is not Status.SUCCEEDED:
+                    assert progress.outcome is None
+                    awaited.append(progress.awaited)
+                    await asyncio.sleep(0.01)
+            return time.perf_counter() - started
 
-    async def updated(deployment_id: str) -> None:
-        told.append(deployment_id)
-
-    async with running_device(tmp_path / "root", cloud, hooks=Hooks(ask_update=ask, updated=updated)) as one:
-        cloud.publish("A", "1.0.0", {})
-        policy = {"timeout": 7, "action": "NOTIFY_COMPONENTS"}
-        document = one.document({"A": "1.0.0"}, componentUpdatePolicy=policy)
-        await one.ended(one.submit(document).deployment_id)
-        assert asked == [(document["deploymentId"], 7.0)] * 3
-        await one.deploy({"A": "1.0.0"})
-        assert len(asked) == 3
-        assert told == [document["deploymentId"]]
+        awaited: list[str] = []
+        heard = tmp_path / "root/work/Busy/heard"
+        await deploy(1, "NOTIFY_COMPONENTS")
+        assert await deploy(2, "NOTIFY_COMPONENTS") >= 0.5
+        assert heard.read_text().split() == ["d2", "d2"]
+        assert "Busy (defers by 0.5 s)" in awaited
+        assert await deploy(3, "SKIP_NOTIFY_COMPONENTS") < 0.5
+        assert heard.read_text().split() == ["d2", "d2"]
 
 
 async def test_case_55_artifacts_of_the_version_before_the_former_go(device: Any, cloud: Any) -> None:

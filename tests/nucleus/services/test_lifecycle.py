@@ -37,12 +37,15 @@ async def test_an_update_waits_for_the_longest_deferral(device: Any) -> None:
     for events in (of_a, of_b):
         event = (await events.next()).pre_update_event
         assert (event.deployment_id, event.is_ggc_restarting) == ("d1", False)
+    assert device.updates.awaited() == f"{A} (to agree), {B} (to agree)"
     await a.call("defer_component_update", deployment_id="d1", recheck_after_ms=1500, message="busy")
+    assert device.updates.awaited() == f"{B} (to agree)"
     with pytest.raises(model.ServiceError):
         await a.call("defer_component_update", deployment_id="d1", recheck_after_ms=9000)
     assert not asked.done()
     await b.call("defer_component_update", deployment_id="d1", recheck_after_ms=0)
     assert await asked == 1.5
+    assert device.updates.awaited() == f"{A} (defers by 1.5 s)"
     await device.updates.done("d1")
     assert (await of_a.next()).post_update_event.deployment_id == "d1"
 

@@ -76,8 +76,9 @@ class ComponentUpdates:
 
     def awaited(self) -> str:
         """Who has still to answer whether a deployment may go on, and who has it wait; empty where nobody does."""
-        if self._pending:
-            return ", ".join(sorted(f"{name} (to agree)" for name, _ in self._pending))
+        silent = sorted({name for (name, _), answer in self._pending.items() if not answer.done()})
+        if silent:
+            return ", ".join(f"{name} (to agree)" for name in silent)
         return ", ".join(f"{name} (defers by {s:g} s)" for name, s in sorted(self._deferring.items()))
 
     async def done(self, deployment_id: str) -> None:
