@@ -14,15 +14,13 @@ from monodon.core.json import read_json
 from monodon.errors import FleetError
 from monodon.fleet.aws import Aws, is_missing, told
 from monodon.fleet.clustering import Cluster, Failure, clusters, printable
+from monodon.fleet.known import FAILURES as FAILURES
+from monodon.fleet.known import FINAL as FINAL
+from monodon.fleet.known import LEFT as LEFT
+from monodon.fleet.known import SUCCESSES as SUCCESSES
 from monodon.fleet.live import core_devices, members_of
 from monodon.fleet.patience import Patience
 
-#: What an execution ends in. Source: AWS IoT Jobs; COMPLETED is a single thing's SUCCEEDED (cloud.md 4).
-SUCCESSES = frozenset({"SUCCEEDED", "COMPLETED"})
-FAILURES = frozenset({"FAILED", "TIMED_OUT", "REJECTED", "CANCELED"})
-#: It left the target: neither a success nor a failure.
-LEFT = "REMOVED"
-FINAL = SUCCESSES | FAILURES | {LEFT}
 #: Devices that are asked for their reason; the rest is counted.
 MAX_REASONS = 200
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.05, 3.0

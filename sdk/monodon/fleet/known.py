@@ -10,6 +10,15 @@ from monodon.core.semver import Version
 #: A nucleus tells its health every 24 hours at least; an hour for the way.
 SILENT_AFTER_S = 25 * 3600.0
 JAVA_RUNTIME = "aws_nucleus_classic"
+LITE_RUNTIME = "aws_nucleus_lite"
+#: What an execution ends in. Source: AWS IoT Jobs; COMPLETED is a single thing's SUCCEEDED (cloud.md 4).
+SUCCESSES = frozenset({"SUCCEEDED", "COMPLETED"})
+FAILURES = frozenset({"FAILED", "TIMED_OUT", "REJECTED", "CANCELED"})
+#: It left the target: neither a success nor a failure.
+LEFT = "REMOVED"
+FINAL = SUCCESSES | FAILURES | {LEFT}
+#: Executions after which a device may still come to run what it should.
+OPEN = frozenset({"QUEUED", "IN_PROGRESS"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,7 +76,7 @@ def live_deployment(aws: Aws, arn: str) -> Mapping[str, Any] | None:
         FleetError: AWS refuses a call.
     """
     with told():
-        for one in _paged(aws.greengrass, "list_deployments", "deployments", targetArn=arn):
+        for one in paged(aws.greengrass, "list_deployments", "deployments", targetArn=arn):
             if one.get("targetArn", arn) == arn and one.get("isLatestForTarget", True):
                 return deployment(aws, one["deploymentId"])
     return None
@@ -112,11 +112,11 @@ def _read(aws: Aws, desired: Desired) -> Live:
     running = {name: entry["componentVersion"] for name, entry in ((current or {}).get("components") or {}).items()}
     wanted = {str(name): one.version or _parsed(running.get(str(name))) for name, one in desired.components.items()}
     components = dict(
-        _each(lambda name: (name, _published(aws, name, wanted[name], _parsed(running.get(name)))), wanted)
+        each(lambda name: (name, _published(aws, name, wanted[name], _parsed(running.get(name)))), wanted)
     )
     recipes = [one.chosen.recipe for one in components.values() if one.chosen is not None]
     artifacts = sorted({uri for recipe in recipes for uri in uris(recipe)})
-    statuses = dict(_each(lambda uri: (uri, _artifact_status(aws, uri)), artifacts))
+    statuses = dict(each(lambda uri: (uri, _artifact_status(aws, uri)), artifacts))
     others, not_compared = _others(aws, arn, members, set(wanted))
     return Live(
         target_arn=arn,
@@ -145,7 +145,7 @@ def members_of(aws: Aws, arn: str) -> tuple[str, ...]:
             if kind == "thing":
                 aws.iot.describe_thing(thingName=name)
                 return (name,)
-            pages = _paged(aws.iot, "list_things_in_thing_group", "things", 250, thingGroupName=name, recursive=True)
+            pages = paged(aws.iot, "list_things_in_thing_group", "things", 250, thingGroupName=name, recursive=True)
             return tuple(sorted(pages))
     except FleetError as error:
         if isinstance(error.__cause__, ClientError) and is_missing(error.__cause__):
@@ -164,7 +164,7 @@ def core_devices(aws: Aws, members: Iterable[str]) -> dict[str, Device]:
     with told():
         if len(wanted) == 1:
             return _core_device(aws, next(iter(wanted)))
-        found = map(_device, _paged(aws.greengrass, "list_core_devices", "coreDevices") if wanted else ())
+        found = map(_device, paged(aws.greengrass, "list_core_devices", "coreDevices") if wanted else ())
         return {device.thing: device for device in found if device.thing in wanted}
 
 
@@ -199,7 +199,7 @@ def _others(aws: Aws, arn: str, members: tuple[str, ...], names: set[str]) -> tu
         return (), 0
     summaries = [
         one
-        for one in _paged(aws.greengrass, "list_deployments", "deployments")
+        for one in paged(aws.greengrass, "list_deployments", "deployments")
         if one["targetArn"] != arn and one.get("deploymentStatus") not in ("CANCELED", "INACTIVE")
     ]
     things = [one for one in summaries if ":thing/" in one["targetArn"] and _name(one["targetArn"]) in mine]
@@ -207,7 +207,7 @@ def _others(aws: Aws, arn: str, members: tuple[str, ...], names: set[str]) -> tu
     if arn.rpartition(":")[2].startswith("thing/") and groups:
         of_thing = _groups_of(aws, members[0])
         groups = [one for one in groups if _name(one["targetArn"]) in of_thing]
-    found = _each(lambda one: _other(aws, one, mine, names), [*groups, *things[:MAX_COMPARED]])
+    found = each(lambda one: _other(aws, one, mine, names), [*groups, *things[:MAX_COMPARED]])
     return tuple(one for one in found if one is not None), max(0, len(things) - MAX_COMPARED)
 
 
@@ -228,7 +228,7 @@ def _other(aws: Aws, summary: Mapping[str, Any], mine: set[str], names: set[str]
 
 def _groups_of(aws: Aws, thing: str) -> set[str]:
     """Names of the groups of a thing, and of the groups above these."""
-    pages = _paged(aws.iot, "list_thing_groups_for_thing", "thingGroups", 250, thingName=thing)
+    pages = paged(aws.iot, "list_thing_groups_for_thing", "thingGroups", 250, thingName=thing)
     names = {one["groupName"] for one in pages}
     for name in list(names):
         answer = aws.iot.describe_thing_group(thingGroupName=name).get("thingGroupMetadata") or {}
@@ -279,7 +279,7 @@ def _versions(aws: Aws, name: str) -> Iterator[tuple[Version, str]]:
     for owner in (PUBLIC, aws.account):
         arn = str(component_arn(aws.region, owner, name))
         try:
-            for one in _paged(aws.greengrass, "list_component_versions", "componentVersions", arn=arn):
+            for one in paged(aws.greengrass, "list_component_versions", "componentVersions", arn=arn):
                 if (version := _parsed(one["componentVersion"])) is not None:
                     found[version] = one["arn"]
         except ClientError as error:
@@ -344,12 +344,13 @@ def _artifact_status(aws: Aws, uri: str) -> int:
 # --- Calls ----------------------------------------------------------------------------------------------------------
 
 
-def _paged(client: Any, operation: str, key: str, size: int = 100, **arguments: Any) -> Iterator[Any]:
+def paged(client: Any, operation: str, key: str, size: int = 100, **arguments: Any) -> Iterator[Any]:
+    """Yield the items under ``key`` of all pages of a list operation."""
     for page in client.get_paginator(operation).paginate(**arguments, PaginationConfig={"PageSize": size}):
         yield from page[key]
 
 
-def _each(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+def each(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Do ``work`` on each item, some at a time; boto3's clients may be shared by threads."""
     todo = list(items)
     if len(todo) < 2:
