@@ -160,6 +160,36 @@ async def test_a_disk_that_refuses_any_named_write_leaves_one_set(scene: str, co
             shutil.rmtree(one)
 
 
+class Worn(Disk):
+    """A disk that refuses everything as soon as a new set is on it."""
+
+    def __call__(self, point: str) -> None:
+        if point == "applying switched":
+            self.number, self.span = self.writes, sys.maxsize
+        super().__call__(point)
+
+
+@pytest.mark.slow
+async def test_a_nucleus_that_waits_for_the_disk_can_be_stopped_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is reported before the device is back at the former set, which may be in another life of the nucleus."""
+    with folder() as place:
+        await prepare(place, "bad")
+        cloud = Cloud(place / "cloud")
+        job = json.loads((cloud.folder / "job.json").read_text())
+        async with asyncio.timeout(30):
+            async with running_device(place / "root", cloud, at=Worn(None, 0, errno.EROFS), disk_pause_s=3600) as one:
+                one.submit(job)
+                while "waits for the disk: cannot write" not in caplog.text:
+                    await asyncio.sleep(0.01)
+                assert [each["status"] for each in cloud.reports()] == ["IN_PROGRESS"]
+            async with running_device(place / "root", cloud) as one:
+                outcome = (await one.ended(job["deploymentId"])).outcome
+                assert outcome is not None
+                assert str(outcome.detailed) == "FAILED_ROLLBACK_COMPLETE"
+                assert found(one) == {key: OLD[key] for key in ("installed", "configuration")}
+                await one.idle()
+
+
 class Registry:
     """A cloud that says where a core device is reached; the other questions are not asked here."""
 
