@@ -1,5 +1,7 @@
 """Run benchmarks: ``scripts/bench [NAME…]``, each a module bench_<name>.py beside this one with ``main() -> dict``.
 
+What begins with ``--`` (``--quick``) is for the benchmark to read.
+
 Figures go to stdout as JSON, a line a benchmark; what a benchmark has to say meanwhile goes to stderr.
 """
 
@@ -34,7 +36,7 @@ def run(name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    wanted = sys.argv[1:] or names()
+    wanted = [each for each in sys.argv[1:] if not each.startswith("--")] or names()
     if unknown := [name for name in wanted if name not in names()]:
         sys.exit(f"error: no benchmark {unknown[0]!r}\nhint: there are {', '.join(names())}")
     sys.path.insert(0, str(HERE.parents[1]))  # what the journeys use serves here, too

@@ -112,7 +112,7 @@ async def running(
         assert task.cancelled(), task.exception()
 
 
-async def until(is_so: Callable[[], Any], *, within_s: float = 20.0) -> None:
+async def until(is_so: Callable[[], Any], *, within_s: float = 40.0) -> None:
     """Wait for something that the loop brings about."""
     async with asyncio.timeout(within_s):
         while not is_so():
@@ -212,18 +212,18 @@ async def test_an_abort_criterion_ends_the_job(scene: Callable[[int], Scene]) ->
 
 async def test_flapping_and_babbling_devices_come_to_the_same_end(scene: Callable[[int], Scene]) -> None:
     """Connections lost after a few answers, everything said twice, late or garbled: still each succeeds once."""
-    stage, tally = scene(40), Tally()
+    stage, tally = scene(24), Tally()
     kinds = [("flap", "50%:300ms"), ("duplicate", "30%"), ("disorder", "30%"), ("garbage", "30%")]
-    profiles = draw([read_fault(kind, text) for kind, text in kinds], 40, 9)
+    profiles = draw([read_fault(kind, text) for kind, text in kinds], 24, 9)
     settings = Settings(seed=9, on_change=tally.add)
     async with running(stage, profiles, settings=settings) as fleet:
-        await until(lambda: fleet.open_count > 20)
+        await until(lambda: fleet.open_count >= 12)
         for version in ("1.0.0", "1.1.0"):
             _, job_id = await stage.deploy(version)
-            async with asyncio.timeout(20):
-                while await stage.counts(job_id) != {"Succeeded": 40}:
+            async with asyncio.timeout(40):
+                while await stage.counts(job_id) != {"Succeeded": 24}:
                     await asyncio.sleep(0.1)
-        assert fleet.traffic.losses > 20
+        assert fleet.traffic.losses >= 12
         await until(lambda: all(device.is_settled for device in fleet.devices))
         assert {each.installed.roots()[COMPONENT] for each in fleet.devices} == {"1.1.0"}
         for thing in stage.world.things:

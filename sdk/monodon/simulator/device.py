@@ -39,8 +39,10 @@ from monodon.simulator.talk import JobTalk, Outgoing, ShadowTalk
 
 log = logging.getLogger(__name__)
 
-#: Seconds until a question is asked again.
-REPLY_S: Final = 10.0
+#: Seconds until a question is asked again, and twice as many each time: a cloud that is busy with thousands of devices
+#: must not get each question twice.
+REPLY_S: Final = 30.0
+_DOUBLINGS: Final = 4
 _GARBAGE: Final = (b"\xff\xfe\x00", b'{"thing":', b"[]", b'{"status":7,"clientToken":{}}')
 _CONFLICT: Final = 409
 
@@ -81,6 +83,7 @@ class Device:
         "_settings",
         "_shadow",
         "_token",
+        "_tries",
         "_waiting",
         "_work",
         "installed",
@@ -106,6 +109,7 @@ class Device:
         self._waiting: list[_Work] = []
         self._reports: list[_Report] = []
         self._token = ""
+        self._tries = 0
         self._ask_due = self._reply_due = self._metrics_due = NEVER
         self._metrics_since = now
 
@@ -139,6 +143,7 @@ class Device:
     def connected(self, now: float) -> list[Outgoing]:
         """Say how the device is, then what was not answered before, then ask what there is to do."""
         self._is_connected = True
+        self._tries = 0
         self._count_before = self._count
         self._presence.connected(now)
         said = self._health.greet(now)
@@ -180,7 +185,7 @@ class Device:
         if name == talk.NOTIFY:
             return self._notified(body, now)
         if name == f"{talk.NEXT_GET}/accepted":
-            self._ask_due = NEVER
+            self._ask_due, self._tries = NEVER, 0
             return self._offered(self._jobs.new(body.get("execution")), now)
         if talk.is_job_update(name):
             return self._replied(body, now)
@@ -202,10 +207,10 @@ class Device:
         """Do what is due."""
         self._presence.look(now)
         said: list[Outgoing] = []
-        if self._is_connected and now >= self._reply_due:
-            said.append(self._report(now))
-        if self._is_connected and now >= self._ask_due:
-            said += self._ask(now)
+        if self._is_connected and now >= min(self._reply_due, self._ask_due):
+            self._tries += 1
+            said += [self._report(now)] if now >= self._reply_due else []
+            said += self._ask(now) if now >= self._ask_due else []
         said += self._finish_if_due(now)
         if self._is_connected and now >= self._metrics_due:
             said += self._measure(now)
@@ -213,12 +218,16 @@ class Device:
 
     # Jobs and the deployment shadow
 
+    def _later(self, now: float) -> float:
+        """When to ask again what is asked now."""
+        return now + REPLY_S * (1 << min(self._tries, _DOUBLINGS))
+
     def _next_token(self) -> str:
         self._count += 1
         return str(self._count)
 
     def _ask(self, now: float) -> list[Outgoing]:
-        self._ask_due, self._must_ask = now + REPLY_S, False
+        self._ask_due, self._must_ask = self._later(now), False
         return [self._jobs.ask(self._next_token()), self._shadow.ask(self._next_token())]
 
     def _notified(self, body: Mapping[str, Json], now: float) -> list[Outgoing]:
@@ -228,7 +237,7 @@ class Device:
         if not any(jobs.values()):
             return self._canceled(now, by_job=True)
         if jobs.get("QUEUED"):
-            self._ask_due = now + REPLY_S
+            self._ask_due = self._later(now)
             return [self._jobs.ask(self._next_token())]
         return []
 
@@ -244,7 +253,7 @@ class Device:
     def _report(self, now: float) -> Outgoing:
         """Say the oldest thing that was not answered."""
         report, self._token = self._reports[0], self._next_token()
-        self._reply_due = now + REPLY_S
+        self._reply_due = self._later(now)
         if report.job_id is not None:
             return self._jobs.update(report.job_id, report.status, report.outcome, self._token)
         version = str(NUCLEUS_VERSION)
@@ -257,7 +266,7 @@ class Device:
         if "code" in body:
             log.debug("%s: %s was refused: %s", self.thing, self._reports[0].status, body.get("message"))
         self._reports.pop(0)
-        self._token, self._reply_due = "", NEVER
+        self._token, self._reply_due, self._tries = "", NEVER, 0
         if self._reports:
             return [self._report(now)]
         said = self._finish_if_due(now)
