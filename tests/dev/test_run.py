@@ -260,3 +260,14 @@ def test_wrong_orders_are_refused_in_a_line(folder: Path, arguments: tuple[str, 
     with Running(folder, *arguments) as dev:
         dev.until(message)
         assert dev.end() == 1
+
+
+def test_a_bootstrap_step_restarts_the_nucleus_as_on_a_device(folder: Path) -> None:
+    write(folder, "com.example.Boot", Bootstrap='echo "$$" >> "../boots"; exit 100', Run=f"echo up; {FOREVER}")
+    write(folder, "com.example.Reboot", Bootstrap="exit 101", Run=FOREVER)
+    with Running(folder, ".") as command:
+        command.until("restarts for a Bootstrap step")
+        command.until("a Bootstrap step asks for a reboot: the nucleus alone restarts")
+        command.until("deployed com.example.Boot, com.example.Reboot")
+        assert command.stop() == 0
+    assert any("com.example.Boot" in line and "up" in line for line in command.lines)

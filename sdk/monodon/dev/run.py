@@ -34,6 +34,7 @@ from monodon.errors import ConfigurationError, DeploymentError, MonodonError, St
 from monodon.nucleus.deployer import Progress
 from monodon.nucleus.explanation import explained
 from monodon.nucleus.nucleus import LOGS_FOLDER, Nucleus, running
+from monodon.nucleus.restarting import REBOOT
 from monodon.nucleus.root import claimed
 from monodon.nucleus.side_by_side import first
 
@@ -91,12 +92,29 @@ async def _run(order: Order, tell: Callable[[News], None]) -> None:
         logs = Logs(root / LOGS_FOLDER, tell)
         stack.callback(logs.close)
         tell(News(who=NUCLEUS, kind=Kind.NOTE, text=f"starts in {root}"))
-        async with running(root, thing=order.thing, environment=_environment()) as nucleus:
-            session = _Session(order, nucleus, logs, tell)
-            async with session.showing():
-                await _first_of(session.work(), stop.wait())
-            tell(News(who=NUCLEUS, kind=Kind.NOTE, text="stops the components"))
+        session = _Session(order, logs, tell)
+        await _first_of(_nuclei(order, root, session), session.work(), stop.wait())
         logs.show()
+
+
+async def _nuclei(order: Order, root: Path, session: "_Session") -> None:
+    """Run the nucleus, and again when a deployment wants it restarted; comes to no end by itself."""
+    while True:
+        restarts: asyncio.Queue[int] = asyncio.Queue()
+        async with (
+            running(root, thing=order.thing, environment=_environment(), restart=restarts.put_nowait) as nucleus,
+            session.showing(nucleus),
+        ):
+            try:
+                code = await restarts.get()
+            except asyncio.CancelledError:
+                session.note("stops the components")
+                raise
+            session.note(
+                "a Bootstrap step asks for a reboot: the nucleus alone restarts"
+                if code == REBOOT
+                else "restarts for a Bootstrap step, or a setting"
+            )
 
 
 async def _first_of(*works: Coroutine[Any, Any, object]) -> None:
@@ -142,18 +160,28 @@ def _environment() -> dict[str, str]:
 
 
 class _Session:
-    """Deploying to one running nucleus what stands in the folders, now and after every save."""
+    """Deploying to a running nucleus what stands in the folders, now and after every save."""
 
-    def __init__(self, order: Order, nucleus: Nucleus, logs: Logs, tell: Callable[[News], None]) -> None:
-        self._order, self._nucleus, self._logs, self._tell = order, nucleus, logs, tell
+    def __init__(self, order: Order, logs: Logs, tell: Callable[[News], None]) -> None:
+        self._order, self._logs, self._tell = order, logs, tell
+        #: The one that runs, or that ran until its restart a moment ago.
+        self._latest: Nucleus | None = None
+        self._is_there = asyncio.Event()
         self._projects: dict[ComponentName, Project] = {}
         #: What was deployed last of each component, whether it then ran or broke.
         self._deployed: dict[ComponentName, Staged] = {}
         self._configured: set[ComponentName] = set()
 
+    @property
+    def _nucleus(self) -> Nucleus:
+        assert self._latest is not None
+        return self._latest
+
     @asynccontextmanager
-    async def showing(self) -> AsyncIterator[None]:
-        """Tell what the components print and which states they come to, for as long as the block lasts."""
+    async def showing(self, nucleus: Nucleus) -> AsyncIterator[None]:
+        """Work with this nucleus for as long as the block lasts; tell what its components print and come to."""
+        self._latest = nucleus
+        self._is_there.set()
         async with asyncio.TaskGroup() as tasks:
             both = [tasks.create_task(self._show_logs()), tasks.create_task(self._show_states())]
             try:
@@ -168,6 +196,7 @@ class _Session:
         Raises:
             MonodonError: the first deployment failed, and nobody watches for a better one.
         """
+        await self._is_there.wait()
         watch = Watch(self._order.folders)
         try:
             self._projects = discover(self._order.folders)
@@ -180,7 +209,7 @@ class _Session:
             self._complain(error)
         if not self._order.watches:
             await asyncio.Event().wait()
-        self._note("watches for saved files")
+        self.note("watches for saved files")
         pending: set[Path] = set()
         while True:
             pending |= await self._saved(watch)
@@ -220,7 +249,7 @@ class _Session:
         watch.add(self._watched())
         gone = tuple(name for name in before if name not in self._projects)
         touched = tuple(name for name in self._projects if name not in self._deployed or self._touches(name, saved))
-        self._note(f"{names} saved")
+        self.note(f"{names} saved")
         await self._deploy(touched, gone)
 
     def _touches(self, name: ComponentName, saved: Collection[Path]) -> bool:
@@ -240,7 +269,7 @@ class _Session:
         with tempfile.TemporaryDirectory(prefix="monodon-") as folder:
             staged = await asyncio.to_thread(self._stage, names, Path(folder))
             if not staged and not gone:
-                self._note("nothing that runs has changed")
+                self.note("nothing that runs has changed")
                 return
             progress = await self._ended(self._submit(staged, gone, Path(folder)))
         outcome = progress.outcome
@@ -251,7 +280,7 @@ class _Session:
         if progress.status is not Status.SUCCEEDED:
             cause = "" if outcome is None or outcome.cause is None else f": {outcome.cause.partition(_PRINTED)[0]}"
             raise DeploymentError(f"the deployment is {progress.status}{cause}")
-        self._note(f"deployed {', '.join([*staged, *(f'{name} (removed)' for name in gone)])}")
+        self.note(f"deployed {', '.join([*staged, *(f'{name} (removed)' for name in gone)])}")
 
     def _stage(self, names: Collection[ComponentName], folder: Path) -> dict[ComponentName, Staged]:
         """Build into ``folder``; what is as it runs is taken out again."""
@@ -259,14 +288,14 @@ class _Session:
         attributes = platform_of(platform.system(), platform.machine())
         for name in names:
             if name not in self._deployed:
-                self._note("is built", who=name)
+                self.note("is built", who=name)
             part = folder / name
             staged = stage(self._projects[name], part, platform=attributes, cache=self._order.cache)
             before = self._deployed.get(name)
             if words := staged.differences(before):
                 changed[name] = staged
                 if before is not None:
-                    self._note("; ".join(words), who=name)
+                    self.note("; ".join(words), who=name)
                 shutil.copytree(part, folder / "all", dirs_exist_ok=True, copy_function=os.link)
         return changed
 
@@ -300,7 +329,7 @@ class _Session:
             if is_ours and not key.is_default and not any(part.isdecimal() for part in key.pointer.split("/")):
                 update.setdefault("RESET", []).append(key.pointer)
                 now = "is gone" if key.default is MISSING else f"is now {key.default!r}"
-                self._note(f"the default of {key.pointer} {now}", who=name)
+                self.note(f"the default of {key.pointer} {now}", who=name)
         return update
 
     async def _ended(self, key: str) -> Progress:
@@ -319,7 +348,7 @@ class _Session:
             if now_s - told_s > REMIND_S:
                 told_s = now_s
                 awaited = ", ".join(f"{name} ({state})" for name, state in self._awaited().items())
-                self._note(f"waits for {awaited or 'the nucleus'}")
+                self.note(f"waits for {awaited or 'the nucleus'}")
             await asyncio.sleep(FOLLOW_S)
 
     def _awaited(self) -> dict[ComponentName, State]:
@@ -334,7 +363,7 @@ class _Session:
         """
         supervisor = self._nucleus.supervisor
         for name in set(more) - hopeless:
-            self._note("was saved while it was awaited: it is given up", who=name)
+            self.note("was saved while it was awaited: it is given up", who=name)
             supervisor.stop(name)
             hopeless.add(name)
         for name in hopeless & self._awaited().keys():
@@ -345,7 +374,8 @@ class _Session:
 
     # Telling
 
-    def _note(self, text: str, *, who: str = NUCLEUS) -> None:
+    def note(self, text: str, *, who: str = NUCLEUS) -> None:
+        """Tell something of the nucleus, or of a component."""
         self._tell(News(who=who, kind=Kind.NOTE, text=text))
 
     def _complain(self, error: MonodonError) -> None:
