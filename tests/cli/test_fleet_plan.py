@@ -153,6 +153,27 @@ def test_devices_that_do_not_answer_in_time_are_not_failures(fleet: Fleet, file:
     assert "--again" in (failed.exception.hint or "")
 
 
+def test_on_a_terminal_one_live_line_counts_and_failures_stay(
+    fleet: Fleet, group: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich's word for a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    monodon(fleet, "deploy", file, "--no-follow")
+    thing = group.replace("group", "drone")
+    fleet.report_job(thing, latest(fleet, group)["iotJobId"], "FAILED", cause="no \x1b[2J space")
+    shown = monodon(fleet, "deploy", file).stdout
+    assert f"{thing} FAILED  FAILED_ROLLBACK_COMPLETE: no" in shown
+    assert "\x1b[2J" not in shown
+    assert "0 succeeded, 1 failed" in shown
+
+
+def test_what_may_be_allowed_is_what_planning_allows() -> None:
+    from monodon.cli.fleet_plan import ALLOWABLE
+    from monodon.fleet import planning
+
+    assert set(ALLOWABLE) == planning.ALLOWABLE
+
+
 # Ctrl-C
 
 

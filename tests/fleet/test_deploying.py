@@ -381,8 +381,9 @@ def test_a_busy_cloud_is_asked_again_and_that_is_told(fleet: Fleet, group: str, 
 def test_a_refusal_is_not_tried_again(fleet: Fleet, group: str, busy: Callable[..., Aws]) -> None:
     aws = busy((403, "ExpiredTokenException"))
     clock = Clock()
-    with pytest.raises(FleetError, match="ExpiredTokenException: later"):
+    with pytest.raises(FleetError, match="ExpiredTokenException: later") as caught:
         apply(aws, make_plan(aws, wanted(group)), patience=Patience(clock=clock, sleep=clock.sleep))
+    assert "the credentials are old" in (caught.value.hint or "")
     assert clock.slept == []
     assert make_plan(fleet.aws, wanted(group)).replaces is None
 
@@ -448,8 +449,11 @@ def test_offline_devices_are_waiting_and_have_not_failed(fleet: Fleet, group: st
     fleet.aws.iot.add_thing_to_thing_group(thingGroupName=group, thingName=f"new-{group}")
     applied = apply(fleet.aws, make_plan(fleet.aws, wanted(group)))
     fleet.report_job(a, applied.created.job_id, "SUCCEEDED")
-    _, result = followed(fleet.aws, applied, Clock(), timeout_s=5)
+    with fleet.calls() as sent:
+        _, result = followed(fleet.aws, applied, Clock(), timeout_s=30)
     assert (result.ending, result.failed) == (Ending.EXPIRED, ())
+    assert sent.count("DescribeJob") > 5
+    assert sent.count("ListJobExecutionsForJob") == 1  # executions are listed only when their counts changed
     waiting = {one.thing: (one.status, one.reported_s is not None) for one in result.waiting}
     assert waiting == {b: ("QUEUED", True), f"new-{group}": ("QUEUED", False)}
     clock = Clock()

@@ -23,6 +23,7 @@ from tests.fleet.worlds import (
 )
 
 from monodon.core.json import Json
+from monodon.core.semver import Version
 from monodon.errors import FleetError
 from monodon.fleet.configuring import foretell, kept_defaults, resets_for
 from monodon.fleet.content import Content, Part, content_of, is_same
@@ -351,6 +352,29 @@ def test_roots_that_cannot_go_together_are_named() -> None:
     text = f"components: {{{CAMERA}: {{version: 1.0.0}}, {MODEL}: {{version: 1.0.0}}}}"
     made = planned(text, live(None, {CAMERA: published(camera), MODEL: published(recipe(MODEL, "1.0.0"))}))
     assert made.errors[0].message == f"{CAMERA} 1.0.0 needs {MODEL} >=2.0.0, and 1.0.0 is to be deployed"
+
+
+@pytest.mark.parametrize(
+    ("requirements", "there", "message"),
+    [
+        ((">=2.0.0", "^2.0.0"), ["2.1.0", "1.0.0"], None),
+        ((">=2.0.0", "^1.0.0"), ["2.1.0", "1.0.0"], "needs ^1.0.0; published are 2.1.0, 1.0.0"),
+        ((">=2.0.0", "*"), [], "needs *; none is published"),
+    ],
+)
+def test_what_recipes_need_together_must_be_published(
+    requirements: tuple[str, str], there: list[str], message: str | None
+) -> None:
+    library = "com.example.Library"
+    roots = {
+        name: published(recipe(name, "1.0.0", needs={library: text}))
+        for name, text in zip((CAMERA, MODEL), requirements, strict=True)
+    }
+    text = f"components: {{{CAMERA}: {{version: 1.0.0}}, {MODEL}: {{version: 1.0.0}}}}"
+    made = planned(text, live(None, roots, dependencies={library: tuple(map(Version.parse, there))}))
+    assert codes(made) == ([] if message is None else ["NO_DEPENDENCY"])
+    if message is not None:
+        assert made.findings[0].message.endswith(message)
 
 
 def test_a_merge_of_ten_megabytes_is_too_long() -> None:

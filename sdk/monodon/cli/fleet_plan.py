@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from monodon.fleet.aws import Aws
     from monodon.fleet.planned import Plan
 
+#: Findings that may be meant. The same as in ``fleet.planning``, which is imported only when it is needed.
+ALLOWABLE = ("CONFLICT", "DELETED", "DEPENDENCY", "NO_ARTIFACT", "PLATFORM", "REMOVES")
+
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
@@ -22,7 +25,10 @@ def planning_options(command: Command) -> Command:
         click.option("--no-values", is_flag=True, help="Leave values of configurations out: they may be secret."),
         click.option("--again", is_flag=True, help="Make a new revision even if it says the same as the live one."),
         click.option(
-            "--allow", multiple=True, metavar="CODE", help="Let a finding pass, such as CONFLICT; may be repeated."
+            "--allow",
+            multiple=True,
+            type=click.Choice(ALLOWABLE, case_sensitive=False),
+            help="Let a finding of this kind pass; may be repeated.",
         ),
         click.option("--allow-remove", is_flag=True, help="Components that FILE does not name leave the devices."),
     ):

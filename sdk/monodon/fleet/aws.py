@@ -88,6 +88,20 @@ class Aws:
         return self._session.client(service, endpoint_url=self._endpoint_url, config=config)
 
 
+_SIGN_IN = "get new ones, such as by `aws sso login`, or choose others with AWS_PROFILE"
+#: What to do about a refusal, by AWS's code.
+_HINTS = {
+    **dict.fromkeys(
+        ("ExpiredToken", "ExpiredTokenException", "RequestExpired"), f"the credentials are old: {_SIGN_IN}"
+    ),
+    **dict.fromkeys(
+        ("InvalidClientTokenId", "UnrecognizedClientException", "InvalidSignatureException"),
+        f"AWS does not take these credentials: {_SIGN_IN}",
+    ),
+    "AccessDeniedException": "these credentials may not do that; docs/fleet.md lists the permissions",
+}
+
+
 @contextmanager
 def told(hint: str | None = None) -> Iterator[None]:
     """Turn what boto3 raises into a FleetError that says which call failed and why."""
@@ -95,6 +109,7 @@ def told(hint: str | None = None) -> Iterator[None]:
         yield
     except ClientError as error:
         found = error.response["Error"]
+        hint = hint or _HINTS.get(found["Code"])
         raise FleetError(f"{error.operation_name} failed: {found['Code']}: {found['Message']}", hint=hint) from error
     except ParamValidationError as error:
         raise FleetError(f"AWS would refuse this: {error}", hint=hint) from error

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from monodon.core.names import ComponentName
 from monodon.core.recipe.model import Recipe
 from monodon.core.recipe.platform import matches
-from monodon.core.semver import Requirement, Version
+from monodon.core.semver import Requirement, Version, best, conjunction
 from monodon.errors import FleetError, MonodonError
 from monodon.fleet.configuring import Foretold, kept_defaults, left_behind, resets_for
 from monodon.fleet.content import Content, content_of, same, segments_of
@@ -215,6 +215,27 @@ def dependencies(desired: Content, components: Mapping[str, Published]) -> Itera
                     f"and {part.version} is to be deployed",
                     "change one of the two versions",
                 )
+
+
+def unmet(desired: Content, live: Live) -> Iterator[Finding]:
+    """What recipes need and nobody has published; a device may have it by a local deployment, though."""
+    needs: dict[str, dict[str, Requirement]] = {}
+    for name in desired.components:
+        chosen = live.components[name].chosen if name in live.components else None
+        recipe = chosen.recipe if chosen is not None else None
+        for dependency, needed in recipe.dependencies.items() if recipe is not None else ():
+            if str(dependency) in live.dependencies:
+                needs.setdefault(str(dependency), {})[name] = needed.requirement
+    for missing, requirements in needs.items():
+        versions = live.dependencies[missing]
+        if best(versions, conjunction(requirements.values())) is None:
+            who = listed([f"{name} needs {requirement}" for name, requirement in requirements.items()])
+            there = f"published are {listed(versions)}" if versions else "none is published"
+            yield warning(
+                "NO_DEPENDENCY",
+                f"no version of {missing} will do: {who}; {there}",
+                f"publish one, or name {missing} among the components in a version that will do",
+            )
 
 
 def _fits(requirement: Requirement, version: str) -> bool:

@@ -90,6 +90,7 @@ class Live:
         devices: those of them that are core devices, by thing.
         others: live deployments of other targets that some of the members get.
         not_compared: things with a deployment of their own that was not looked at.
+        dependencies: what recipes need and the target does not name → the versions there are.
     """
 
     target_arn: str
@@ -100,3 +101,4 @@ class Live:
     devices: Mapping[str, Device] = field(default_factory=dict)
     others: tuple[Other, ...] = ()
     not_compared: int = 0
+    dependencies: Mapping[str, tuple[Version, ...]] = field(default_factory=dict)

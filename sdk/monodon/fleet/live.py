@@ -117,6 +117,7 @@ def _read(aws: Aws, desired: Desired) -> Live:
     recipes = [one.chosen.recipe for one in components.values() if one.chosen is not None]
     artifacts = sorted({uri for recipe in recipes for uri in uris(recipe)})
     statuses = dict(each(lambda uri: (uri, _artifact_status(aws, uri)), artifacts))
+    needed = sorted({str(name) for one in recipes if one is not None for name in one.dependencies} - set(wanted))
     others, not_compared = _others(aws, arn, members, set(wanted))
     return Live(
         target_arn=arn,
@@ -127,6 +128,7 @@ def _read(aws: Aws, desired: Desired) -> Live:
         devices=core_devices(aws, members),
         others=others,
         not_compared=not_compared,
+        dependencies=dict(each(lambda name: (name, tuple(one for one, _ in _versions(aws, name))), needed)),
     )
 
 

@@ -93,6 +93,7 @@ def _findings(
     yield from hazards.removals(changes)
     yield from hazards.versions(desired, before, live.components)
     yield from hazards.dependencies(after, live.components)
+    yield from hazards.unmet(after, live)
     yield from hazards.conflicts(after, live)
     yield from hazards.platforms(live, after.components)
     yield from hazards.artifacts({name: live.components[name] for name in after.components}, live.artifacts)
