@@ -268,7 +268,7 @@ def _line(news: Mapping[str, Any], problem: str) -> str:
     parts += [f"{status} {count:,}" for status, count in news["statuses"].items()]
     parts += [f"{count:,} for {cause}" for cause, count in news["causes"].items()]
     if news["losses"]:
-        parts.append(f"{news['losses']:,} connections lost")
+        parts.append(f"lost connections {news['losses']:,}")
     if problem and not news["connected"]:
         parts.append(problem)
     return " · ".join(parts)

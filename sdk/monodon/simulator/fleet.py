@@ -5,6 +5,7 @@ import logging
 import resource
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -203,7 +204,7 @@ class Fleet:
         self.is_leaving = False
         self.loop: asyncio.AbstractEventLoop
         self._address = address
-        self._host = address.host
+        self._hosts: deque[str] = deque()
         self._options = options or Options()
         self._members = tuple(Member(self, device, context) for device, context in zip(devices, contexts, strict=True))
         self._queue: asyncio.Queue[Member] = asyncio.Queue()
@@ -236,7 +237,7 @@ class Fleet:
             found = await self.loop.getaddrinfo(self._address.host, self._address.port, type=1)
         except OSError as error:
             raise NetworkError(f"{self._address.host} has no address: {error}") from error
-        self._host = str(found[0][4][0])
+        self._hosts.extend(dict.fromkeys(str(each[4][0]) for each in found))
         now = self.now()
         for member in self._members:
             member.look(now)
@@ -256,6 +257,8 @@ class Fleet:
                     async with timeout(CONNECT_WITHIN_S):
                         await self._connect(member)
                 except (OSError, NetworkError, TimeoutError) as error:
+                    if isinstance(error, ConnectionRefusedError):
+                        self._hosts.rotate()  # localhost may be ::1 as well
                     self._note(str(error) or f"no answer within {CONNECT_WITHIN_S:g} s")
                     member.failed()
                     continue
@@ -273,7 +276,7 @@ class Fleet:
         door.connection = connection
         transport, _ = await self.loop.create_connection(
             lambda: SmallTls(self.loop, connection, member.context, self._address.host, shaken),
-            self._host,
+            self._hosts[0],
             self._address.port,
         )
         try:
