@@ -21,6 +21,8 @@ from monodon.core.semver import Version
 from monodon.fleet.aws import Aws
 from monodon.fleet.provisioning import cloud_endpoints, provision
 from monodon.nucleus.nucleus import TOOL, Nucleus, running
+from monodon.nucleus.uplink.client_devices import CloudRegistry
+from monodon.nucleus.uplink.mqtt import MqttUplink
 
 MANAGER = "aws.greengrass.SecretManager"
 A = "com.example.A"
@@ -49,6 +51,16 @@ def secrets_manager(ready: Ready) -> Any:
         region_name=ready.region,
         aws_access_key_id="a",
         aws_secret_access_key="b",
+    )
+
+
+def associate(ready: Ready, *things: str) -> None:
+    """Make things, and client devices of the core device of them."""
+    aws = Aws(endpoint_url=ready.endpoint, region=ready.region)
+    for thing in things:
+        aws.iot.create_thing(thingName=thing)
+    aws.greengrass.batch_associate_client_device_with_core_device(
+        coreDeviceThingName="core-1", entries=[{"thingName": thing} for thing in things]
     )
 
 
@@ -116,3 +128,30 @@ async def test_a_deployment_says_which_secrets_come_to_the_device(folder: Path) 
     for path in (folder / "root").rglob("*"):
         if path.is_file():
             assert b"hunter2" not in path.read_bytes(), path
+
+
+async def test_requests_are_signed_with_the_devices_role(folder: Path) -> None:
+    """A cloud that checks signatures gives secrets, and lists client devices."""
+    async with AsyncExitStack() as stack:
+        async with AsyncExitStack() as lenient:
+            ready = await lenient.enter_async_context(Cloud(folder / "cloud").running())
+            await asyncio.to_thread(provision_root, ready, folder / "root")
+            aws = lenient.enter_context(closing(secrets_manager(ready)))
+            arn = (await asyncio.to_thread(aws.create_secret, Name="a/b+c", SecretString="one"))["ARN"]
+            await asyncio.to_thread(associate, ready, "lamp-1", "lamp-2", "lamp-3")
+        port = int(ready.endpoint.rpartition(":")[2])
+        cloud = Cloud(folder / "cloud", port=port, mqtt_port=ready.mqtt_port, strict=True)
+        await stack.enter_async_context(cloud.running())
+        environment = {"AWS_ENDPOINT_URL": ready.endpoint}
+        nucleus = await stack.enter_async_context(running(folder / "root", environment=environment))
+        await until(lambda: nucleus.uplink.is_connected)
+        manager = Installed(
+            name=ComponentName(MANAGER),
+            version=Version.parse("2.2.4"),
+            configuration=EMPTY.merge((), {"cloudSecrets": [{"arn": arn}]}, at_ms=1),
+        )
+        nucleus.state.put_installed(manager)
+        assert await nucleus.cloud_secrets.refresh(arn, "AWSCURRENT")
+        assert isinstance(nucleus.uplink, MqttUplink)
+        registry = CloudRegistry(nucleus.uplink.data_plane, "core-1", page=1)
+        assert await registry.associated() == {"lamp-1", "lamp-2", "lamp-3"}

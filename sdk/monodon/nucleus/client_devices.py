@@ -245,7 +245,10 @@ class ClientDevices:
             known = self._records.items(prefix)
             if len(known) >= MAX_KNOWN:
                 changes[min(known, key=lambda each: known[each]["at"])] = None
-        self._records.write(changes)
+        try:
+            self._records.write(changes)
+        except StateError as error:
+            log.warning("what the cloud says of a client device holds for now, but cannot be kept: %s", error)
 
     @asynccontextmanager
     async def _cloud_turn(self) -> AsyncIterator[None]:

@@ -22,8 +22,8 @@ _PAGE = 100
 class CloudRegistry:
     """The cloud's registry of client devices. Each call raises NetworkError where it has no answer to go by."""
 
-    def __init__(self, plane: DataPlane, thing: str) -> None:
-        self._plane, self._thing = plane, thing
+    def __init__(self, plane: DataPlane, thing: str, *, page: int = _PAGE) -> None:
+        self._plane, self._thing, self._page = plane, thing, page
 
     async def is_active(self, certificate_pem: str) -> bool:
         """Whether a certificate is known and ACTIVE."""
@@ -50,7 +50,7 @@ class CloudRegistry:
         names: set[str] = set()
         token: str | None = None
         while True:
-            query = f"?maxResults={_PAGE}" + (f"&nextToken={quote(token, safe='')}" if token else "")
+            query = f"?maxResults={self._page}" + (f"&nextToken={quote(token, safe='')}" if token else "")
             answer = await self._plane.ask_service("greengrass", Request(url=associated_path(self._thing) + query))
             body = _body(answer, "ListClientDevicesAssociatedWithCoreDevice")
             names |= {str(_member(each, "thingName")) for each in body.get("associatedClientDevices") or ()}
