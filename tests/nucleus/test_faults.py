@@ -15,7 +15,7 @@ from tests.nucleus.device import device as running_device
 from monodon.core.deployment import DetailedStatus, Status
 from monodon.core.names import ComponentName
 from monodon.core.plan import RunWith
-from monodon.nucleus.limits import Kind
+from monodon.nucleus.limits import Kind, Limits
 from monodon.nucleus.logs import LogSettings
 
 BYTES = 16_000_000
@@ -56,14 +56,16 @@ async def test_floods_of_output_stay_in_their_logs_and_take_no_memory(bench: Ben
 
 
 @pytest.mark.slow
-async def test_a_fork_bomb_stays_in_its_limit_and_is_ended(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_rlimit", [False, True], ids=["what this machine has", "rlimit"])
+async def test_a_fork_bomb_stays_in_its_limit_and_is_ended(tmp_path: Path, is_rlimit: bool) -> None:
     """``systemResourceLimits.pids``: a component that starts ever more processes hurts itself alone.
 
-    Kept by a cgroup where there is one, else by RLIMIT_NPROC, which binds no root: then it runs as a plain user.
+    RLIMIT_NPROC binds no root: there it runs as a plain user.
     """
-    bench = Bench(tmp_path)
+    limits = Limits("bomb", membership=tmp_path / "missing") if is_rlimit else Limits("bomb")
+    bench = Bench(tmp_path, limits=limits)
     async with asyncio.timeout(60), bench.supervisor:
-        needs_user = bench.supervisor._device.limits.kind is Kind.RLIMIT and os.geteuid() == 0
+        needs_user = limits.kind is Kind.RLIMIT and os.geteuid() == 0
         run_with = RunWith(pids=40, posix_user="nobody" if needs_user else None)
         bench.put({"Run": "bomb() { while :; do bomb & sleep 0.1; done; }; bomb"}, run_with=run_with)
         bench.supervisor.start(A)

@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import pwd
+import re
 import resource
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,3 +100,25 @@ async def test_a_limit_of_memory_is_kept(tmp_path: Path, is_rlimit: bool) -> Non
 def test_limits_that_a_component_leaves_open_are_the_defaults() -> None:
     assert RunWith(cpus=1, posix_user="u").or_limits(HALF) == RunWith(memory_kb=1000, cpus=1, pids=7, posix_user="u")
     assert RunWith(cpus=1).or_limits(RunWith()) == RunWith(cpus=1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs components as somebody else")
+def test_a_root_without_its_capability_limits_the_processes_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in containers, which leave out CAP_SYS_RESOURCE: by ``prlimit`` as the user of the process, or not at all."""
+    kept = Limits("tag", mount=tmp_path, membership=tmp_path / "missing")
+    user = pwd.getpwnam("nobody")
+    with subprocess.Popen(["sleep", "100"], user=user.pw_uid, group=user.pw_gid, extra_groups=()) as process:
+        try:
+            limit = Path(f"/proc/{process.pid}/limits")
+            kept.admit("A", RunWith(memory_kb=5000), process.pid)
+            assert re.search(r"Max data size +5120000 ", limit.read_text())
+            kept.update("A", RunWith(), [process.pid])
+            assert re.search(r"Max data size +unlimited ", limit.read_text())
+            monkeypatch.setenv("PATH", "")
+            kept.admit("A", RunWith(memory_kb=5000), process.pid)
+            is_kept = "5120000 " in limit.read_text()
+            assert is_kept is not ("cannot be limited: Operation not permitted, and there is no prlimit" in caplog.text)
+        finally:
+            process.kill()

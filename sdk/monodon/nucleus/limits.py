@@ -4,8 +4,11 @@ Source: cgroups(7); the kernel's ``cgroup-v2.rst``; setrlimit(2).
 """
 
 import contextlib
+import errno
 import logging
+import os
 import resource
+import subprocess
 from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +20,9 @@ _LOG = logging.getLogger(__name__)
 _PERIOD_US = 100_000
 _MOUNT = Path("/sys/fs/cgroup")
 _SELF = Path("/proc/self/cgroup")
+#: Options of util-linux's ``prlimit``.
+_OPTIONS = {resource.RLIMIT_NPROC: "nproc", resource.RLIMIT_DATA: "data"}
+_PRLIMIT_S = 5.0
 
 
 class Kind(StrEnum):
@@ -184,14 +190,50 @@ def _limit_count(pid: int, run_with: RunWith) -> None:
             now += len(list((process / "task").iterdir())) if process.stat().st_uid == owner else 0
     if owner == 0:
         _LOG.warning("processes of root cannot be counted here: the limit of %d is not kept", run_with.pids)
-    hard = resource.prlimit(pid, resource.RLIMIT_NPROC)[1]
-    limit = now + run_with.pids if hard == resource.RLIM_INFINITY else min(now + run_with.pids, hard)
-    resource.prlimit(pid, resource.RLIMIT_NPROC, (limit, hard))
+    _set_soft(pid, resource.RLIMIT_NPROC, now + run_with.pids)
 
 
 def _limit_process(pid: int, run_with: RunWith) -> None:
-    limit = resource.RLIM_INFINITY if run_with.memory_kb is None else run_with.memory_kb * 1024
-    hard = resource.prlimit(pid, resource.RLIMIT_DATA)[1]
-    if hard != resource.RLIM_INFINITY and (limit == resource.RLIM_INFINITY or limit > hard):
-        limit = hard
-    resource.prlimit(pid, resource.RLIMIT_DATA, (limit, hard))
+    wanted = resource.RLIM_INFINITY if run_with.memory_kb is None else run_with.memory_kb * 1024
+    _set_soft(pid, resource.RLIMIT_DATA, wanted)
+
+
+def _set_soft(pid: int, which: int, wanted: int) -> None:
+    try:
+        hard = resource.prlimit(pid, which)[1]
+        resource.prlimit(pid, which, (_within(wanted, hard), hard))
+    except PermissionError as error:
+        if os.geteuid() != 0:
+            raise
+        _set_soft_as_its_user(pid, which, _within(wanted, resource.getrlimit(which)[1]), error)
+
+
+def _set_soft_as_its_user(pid: int, which: int, soft: int, refusal: PermissionError) -> None:
+    """A root without CAP_SYS_RESOURCE, as containers have it, may not limit processes of others; these users may.
+
+    Where that cannot be done either, the component runs all the same, as on AWS's device.
+    """
+    try:
+        owner = Path(f"/proc/{pid}").stat()
+        subprocess.run(
+            ["prlimit", f"--pid={pid}", f"--{_OPTIONS[which]}={'unlimited' if soft < 0 else soft}:"],
+            user=owner.st_uid,
+            group=owner.st_gid,
+            extra_groups=(),
+            check=True,
+            capture_output=True,
+            timeout=_PRLIMIT_S,
+        )
+    except FileNotFoundError as error:
+        if error.filename != "prlimit":
+            raise ProcessLookupError(errno.ESRCH, f"process {pid} is gone") from error
+        _LOG.warning("process %d cannot be limited: %s, and there is no prlimit", pid, refusal.strerror)
+    except (OSError, subprocess.SubprocessError) as error:
+        _LOG.warning("process %d cannot be limited: %s, and %s", pid, refusal.strerror, error)
+
+
+def _within(wanted: int, hard: int) -> int:
+    """``wanted``, or ``hard`` where that is less; RLIM_INFINITY is more than any number."""
+    if hard == resource.RLIM_INFINITY:
+        return wanted
+    return hard if wanted == resource.RLIM_INFINITY else min(wanted, hard)
