@@ -16,8 +16,10 @@ from click.testing import CliRunner
 
 from monodon.cli.fleet import command
 from monodon.cloud.cloud import Ready
+from monodon.core.iot_policy import allowed, read_policy
 from monodon.errors import FleetError, StateError
 from monodon.fleet import Aws, Endpoints, provision, provision_account
+from monodon.fleet.doctor_grants import device_needs, unmet
 from monodon.fleet.provisioning import (
     POLICY,
     ROLE,
@@ -375,6 +377,24 @@ def test_a_bucket_of_somebody_else_is_said(cloud_aws: Aws) -> None:
     aws.s3.meta.events.register("before-call.s3.HeadBucket", refuse)
     with pytest.raises(FleetError, match=f"the bucket {aws.bucket} is there, but not for you"):
         list(provision_account(aws))
+
+
+def test_a_thing_may_have_a_policy_of_its_own(moto_aws: Aws, tmp_path: Path) -> None:
+    """AWS fills in a thing's name for its first connection alone; written out, it holds for drone-1#2, too."""
+    shared = Shared(own_policies=True)
+    place: dict[str, Any] = {"thing": "drone-1", "group": "drones", "root": tmp_path}
+    made = [step.what for step in provision(moto_aws, **place, root_ca=b"ca", endpoints=ENDPOINTS, shared=shared)]
+    assert f"policy {POLICY}-drone-1" in made
+    assert f"policy {POLICY}" not in made
+    (principal,) = moto_aws.iot.list_thing_principals(thingName="drone-1")["principals"]
+    (attached,) = moto_aws.iot.list_attached_policies(target=principal)["policies"]
+    document = moto_aws.iot.get_policy(policyName=attached["policyName"])["policyDocument"]
+    assert "${" not in document
+    prefix = f"arn:aws:iot:{moto_aws.region}:{moto_aws.account}:"
+    for client, may in (("drone-1", True), ("drone-1#2", True), ("drone-10", False), ("drone-2", False)):
+        assert allowed([read_policy(document)], "iot:Connect", f"{prefix}client/{client}", {}) == may, client
+    assert unmet(device_needs("drone-1", ROLE_ALIAS), [read_policy(document)], prefix, {}) == ()
+    assert Shared(own_policies=True).policy_of("a:b") == f"{POLICY}-a=b"
 
 
 # Several at once, and the command line

@@ -28,6 +28,9 @@ ROOTS = Path(".monodon/devices")
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="An embedded cloud's folder, for its ports and its certificate authority.",
 )
+@click.option(
+    "--own-policy", is_flag=True, help="An IoT policy for each thing, for devices with more than 50 MQTT subscriptions."
+)
 @click.option("--bundle", type=click.Choice(["java", "lite"]), help="Also write an install bundle for this nucleus.")
 @click.option(
     "-o",
@@ -43,6 +46,7 @@ def provision(
     roots: Path | None,
     root_ca: Path | None,
     cloud: Path | None,
+    own_policy: bool,
     bundle: str | None,
     output: Path | None,
 ) -> None:
@@ -53,7 +57,7 @@ def provision(
     """
     from monodon.fleet.aws import Aws
     from monodon.fleet.credentials import amazon_root_ca
-    from monodon.fleet.provisioning import cloud_endpoints, numbered, provision_fleet
+    from monodon.fleet.provisioning import Shared, cloud_endpoints, numbered, provision_fleet
 
     names = _names(things, numbered(things[0], count) if count and len(things) == 1 else None, count)
     if root is not None and (roots is not None or len(names) > 1):
@@ -64,7 +68,10 @@ def provision(
     ready = json.loads((cloud / "ready.json").read_text()) if cloud else None
     trusted = root_ca or (Path(ready["ca_file"]) if ready else amazon_root_ca())
     endpoints = cloud_endpoints(ready) if ready else None
-    for step in provision_fleet(Aws(), things=names, group=group, roots=folders, root_ca=trusted, endpoints=endpoints):
+    shared = Shared(own_policies=own_policy)
+    for step in provision_fleet(
+        Aws(), things=names, group=group, roots=folders, root_ca=trusted, endpoints=endpoints, shared=shared
+    ):
         click.echo(f"{'made' if step.made else 'found'} {step.what}")
     if bundle is not None:
         _write_bundles(bundle, folders, output)

@@ -34,7 +34,8 @@ _THING = "${iot:Connection.Thing.ThingName}"
 class Shared:
     """What all devices share, by name; ``bucket`` is ``monodon-<account>-<region>`` unless named.
 
-    ``tags`` go on all that is made and can have tags (certificates and things cannot).
+    ``tags`` go on all that is made and can have tags (certificates and things cannot). With ``own_policies`` each thing
+    has an IoT policy of its own, ``<policy>-<thing>``, with its name written out; see ``device_policy``.
     """
 
     policy: str = POLICY
@@ -43,6 +44,11 @@ class Shared:
     role_alias: str = ROLE_ALIAS
     bucket: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    own_policies: bool = False
+
+    def policy_of(self, thing: str) -> str:
+        """Return the name of the IoT policy of a thing; names of policies have no colon."""
+        return f"{self.policy}-{thing.replace(':', '=')}" if self.own_policies else self.policy
 
     def bucket_of(self, aws: Aws) -> str:
         """Return the name of the artifact bucket."""
@@ -100,7 +106,9 @@ def provision_fleet(
         found = endpoints or ask_endpoints(aws)
         for thing in things:
             yield from _thing(aws, thing, group)
-            yield from ensure_certificate(aws, thing, roots[thing] / "certs", shared.policy)
+            if shared.own_policies:
+                yield _policy(aws, shared, shared.policy_of(thing), thing)
+            yield from ensure_certificate(aws, thing, roots[thing] / "certs", shared.policy_of(thing))
             yield _root(aws, thing, roots[thing], trusted, found, shared)
 
 
@@ -113,13 +121,8 @@ def provision_account(aws: Aws, shared: Shared | None = None) -> Iterator[Step]:
         yield ensure(f"bucket {bucket}", lambda: _look_for_bucket(aws, bucket), lambda: _make_bucket(aws, bucket))
         if tags:
             aws.s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": tags})
-        yield ensure(
-            f"policy {shared.policy}",
-            lambda: aws.iot.get_policy(policyName=shared.policy),
-            lambda: aws.iot.create_policy(
-                policyName=shared.policy, policyDocument=json.dumps(device_policy(aws, shared)), **tagged
-            ),
-        )
+        if not shared.own_policies:
+            yield _policy(aws, shared, shared.policy)
         yield ensure(
             f"role {shared.role}", lambda: aws.iam.get_role(RoleName=shared.role), lambda: _make_role(aws, shared)
         )
@@ -137,18 +140,28 @@ def provision_account(aws: Aws, shared: Shared | None = None) -> Iterator[Step]:
         )
 
 
-def device_policy(aws: Aws, shared: Shared | None = None) -> dict[str, Any]:
-    """Return the IoT policy of a core device: its own client id and reserved topics, ``monodon/…``, the data plane."""
+def device_policy(aws: Aws, shared: Shared | None = None, *, thing: str | None = None) -> dict[str, Any]:
+    """Return the IoT policy of a core device: its own client id and reserved topics, ``monodon/…``, the data plane.
+
+    Args:
+        thing: whose name is written out. Without it one policy serves all things by a variable, which AWS fills in
+            where the client id is the thing's name: on a nucleus's first connection, and not on the further ones that
+            it opens for more than 50 subscriptions (``<thing>#2``, …).
+
+    Source: AWS IoT Greengrass developer guide, "AWS IoT policies for data plane operations".
+    """
+    name = thing or _THING
     prefix = f"arn:{partition_of(aws.region)}:iot:{aws.region}:{aws.account}"
 
     def topics(kind: str, *names: str) -> list[str]:
-        return [f"{prefix}:{kind}/{name}" for name in names]
+        return [f"{prefix}:{kind}/{one}" for one in names]
 
-    names = (f"$aws/things/{_THING}/*", f"monodon/{_THING}/*")
+    names = (f"$aws/things/{name}/*", f"monodon/{name}/*")
+    clients = (name, f"{name}#*") if thing else (f"{name}*",)
     return {
         "Version": "2012-10-17",
         "Statement": [
-            {"Effect": "Allow", "Action": "iot:Connect", "Resource": topics("client", f"{_THING}*")},
+            {"Effect": "Allow", "Action": "iot:Connect", "Resource": topics("client", *clients)},
             {"Effect": "Allow", "Action": ["iot:Publish", "iot:Receive"], "Resource": topics("topic", *names)},
             {"Effect": "Allow", "Action": "iot:Subscribe", "Resource": topics("topicfilter", *names)},
             {
@@ -238,6 +251,16 @@ def _make_role(aws: Aws, shared: Shared) -> None:
     }
     tagged = {"Tags": shared.tag_list} if shared.tags else {}
     aws.iam.create_role(RoleName=shared.role, AssumeRolePolicyDocument=json.dumps(trust), **tagged)
+
+
+def _policy(aws: Aws, shared: Shared, name: str, thing: str | None = None) -> Step:
+    tagged = {"tags": shared.tag_list} if shared.tags else {}
+    document = json.dumps(device_policy(aws, shared, thing=thing))
+    return ensure(
+        f"policy {name}",
+        lambda: aws.iot.get_policy(policyName=name),
+        lambda: aws.iot.create_policy(policyName=name, policyDocument=document, **tagged),
+    )
 
 
 def _group(aws: Aws, group: str, shared: Shared) -> Step:
