@@ -7,10 +7,9 @@ Source: Greengrass nucleus, ``deployment/model/*.java``, ``DeploymentDocumentCon
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from math import isfinite, nan
-from typing import TypeVar
 
 from monodon.core.configuration import ConfigurationUpdate
+from monodon.core.document_reader import Reader, not_valid, read_name
 from monodon.core.json import Json
 from monodon.core.names import Arn, ComponentName, target_of_configuration_arn
 from monodon.core.outcome import CANCELED as CANCELED
@@ -21,8 +20,8 @@ from monodon.core.outcome import Status as Status
 from monodon.core.outcome import failure as failure
 from monodon.core.outcome import rejection as rejection
 from monodon.core.plan import RunWith
-from monodon.core.semver import Requirement, Version
-from monodon.errors import DeploymentError, InvalidName, InvalidRequirement, InvalidVersion, MonodonError
+from monodon.core.semver import Version
+from monodon.errors import DeploymentError, InvalidVersion, MonodonError
 
 SCHEMA_DATE = "2021-05-17"
 LOCAL_TARGET = "LOCAL_DEPLOYMENT"
@@ -130,7 +129,7 @@ def read_document(document: Json) -> Deployment:
     Raises:
         DeploymentError: it is no such document; the message names the key and what is wrong with it.
     """
-    top = _Reader(document, "")
+    top = Reader(document, "")
     configuration_arn, parent = top.text("configurationArn"), top.text("parentTargetArn")
     policy = top.reader("componentUpdatePolicy")
     validation = top.reader("configurationValidationPolicy")
@@ -186,10 +185,10 @@ def read_local(request: Json, *, deployment_id: str, timestamp_ms: int) -> Deplo
     Raises:
         DeploymentError: the request cannot be understood.
     """
-    top = _Reader(request, "")
+    top = Reader(request, "")
     group = top.text("groupName")
     if group is not None and (":" in group or not group):
-        raise _not_valid(f"groupName: {group!r} cannot name a thing group")
+        raise not_valid(f"groupName: {group!r} cannot name a thing group")
     additions = {name: RootComponent(requirement=text) for name, text in top.versions().items()}
     updates = {name: _read_update(item) for name, item in top.components("componentToConfiguration").items()}
     timeout_s = _read_timeout(updates.pop(OPTIONS, None))
@@ -203,7 +202,7 @@ def read_local(request: Json, *, deployment_id: str, timestamp_ms: int) -> Deplo
         validation_timeout_s=UNSAID_VALIDATION_TIMEOUT_S,
         timeout_s=timeout_s,
         local=LocalRequest(
-            removals=tuple(_name(text, "rootComponentsToRemove") for text in top.texts("rootComponentsToRemove")),
+            removals=tuple(read_name(text, "rootComponentsToRemove") for text in top.texts("rootComponentsToRemove")),
             updates=updates,
             run_with={name: _read_run_with(item) for name, item in top.components("componentToRunWithInfo").items()},
             recipes=top.text("recipeDirectoryPath"),
@@ -285,10 +284,10 @@ def _target(parent: str | None, configuration_arn: str | None, deployment_id: st
             return Arn.parse(parent).resource
         return target_of_configuration_arn(configuration_arn) if configuration_arn else deployment_id
     except MonodonError as error:
-        raise _not_valid(f"configurationArn or parentTargetArn: {error.message}") from error
+        raise not_valid(f"configurationArn or parentTargetArn: {error.message}") from error
 
 
-def _read_root(item: "_Reader") -> RootComponent:
+def _read_root(item: "Reader") -> RootComponent:
     version = item.required_text("version")
     try:
         parsed = Version.parse(version)
@@ -320,7 +319,7 @@ def _write_root(root: RootComponent) -> dict[str, Json]:
     return written
 
 
-def _read_update(item: "_Reader") -> ConfigurationUpdate:
+def _read_update(item: "Reader") -> ConfigurationUpdate:
     merge = item.reader("merge")
     return ConfigurationUpdate(merge=merge.value if merge.is_present else None, reset=item.texts("reset"))
 
@@ -336,13 +335,13 @@ def _write_update(update: ConfigurationUpdate) -> dict[str, Json]:
 
 def _read_timeout(options: ConfigurationUpdate | None) -> float | None:
     merge = None if options is None else options.merge
-    seconds = None if merge is None else _Reader(merge, f"{OPTIONS}.").optional_number(TIMEOUT_OPTION)
+    seconds = None if merge is None else Reader(merge, f"{OPTIONS}.").optional_number(TIMEOUT_OPTION)
     if seconds is not None and seconds <= 0:
-        raise _not_valid(f"{OPTIONS}.{TIMEOUT_OPTION} must be above 0")
+        raise not_valid(f"{OPTIONS}.{TIMEOUT_OPTION} must be above 0")
     return seconds
 
 
-def _read_run_with(item: "_Reader") -> RunWith:
+def _read_run_with(item: "Reader") -> RunWith:
     limits = item.reader("systemResourceLimits")
     memory, cpus, pids = (limits.optional_number(key) for key in ("memory", "cpus", "pids"))
     if any(limit is not None and limit <= 0 for limit in (memory, cpus, pids)):
@@ -367,99 +366,5 @@ def _write_run_with(run_with: RunWith) -> dict[str, Json]:
     return written
 
 
-def _name(text: str, where: str) -> ComponentName:
-    try:
-        return ComponentName.parse(text)
-    except InvalidName as error:
-        raise _not_valid(f"{where}: {error.message}", hint=error.hint) from None
-
-
 def _plain(seconds: float) -> int | float:
     return int(seconds) if seconds == int(seconds) else seconds
-
-
-def _not_valid(message: str, *, hint: str | None = None) -> DeploymentError:
-    return DeploymentError(message, codes=("DEPLOYMENT_DOCUMENT_NOT_VALID",), hint=hint)
-
-
-_Choice = TypeVar("_Choice", bound=StrEnum)
-
-
-class _Reader:
-    """One JSON object of a document: values by key without regard to case, and where it is for messages."""
-
-    def __init__(self, value: Json, where: str) -> None:
-        if value is not None and not isinstance(value, Mapping):
-            raise _not_valid(f"{where.rstrip('.') or 'the deployment document'}: expected an object")
-        self.value: Mapping[str, Json] = value or {}
-        self.is_present = value is not None
-        self.where = where
-        self._keys = {key.lower(): item for key, item in self.value.items()}
-
-    def get(self, key: str) -> Json:
-        return self._keys.get(key.lower())
-
-    def reader(self, key: str) -> "_Reader":
-        return _Reader(self.get(key), f"{self.where}{key}.")
-
-    def components(self, key: str) -> dict[ComponentName, "_Reader"]:
-        items = self.reader(key)
-        return {_name(text, f"{self.where}{key}"): _Reader(item, f"{text}.") for text, item in items.value.items()}
-
-    def versions(self) -> dict[ComponentName, str]:
-        """``rootComponentVersionsToAdd``: names with a version or a range each."""
-        key = "rootComponentVersionsToAdd"
-        found = {_name(text, key): str(item) for text, item in self.reader(key).value.items()}
-        for name, requirement in found.items():
-            try:
-                Requirement.parse(requirement)
-            except InvalidRequirement as error:
-                raise _not_valid(f"{key}.{name}: {error.message}", hint=error.hint) from None
-        return found
-
-    def text(self, key: str) -> str | None:
-        value = self.get(key)
-        if value is not None and not isinstance(value, str):
-            raise _not_valid(f"{self.where}{key}: expected text, not {value!r}"[:200])
-        return value
-
-    def required_text(self, key: str) -> str:
-        value = self.text(key)
-        if not value:
-            raise _not_valid(f"{self.where}{key} is missing")
-        return value
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        value = self.get(key)
-        if value is None:
-            return ()
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise _not_valid(f"{self.where}{key}: expected a list of texts")
-        return tuple(value)
-
-    def optional_number(self, key: str) -> float | None:
-        value = self.get(key)
-        if value is None:
-            return None
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = nan
-        if isinstance(value, bool) or not isfinite(number):
-            raise _not_valid(f"{self.where}{key}: expected a number, not {value!r}"[:200])
-        return number
-
-    def number(self, key: str, default: float = 0.0, *, required: bool = False) -> float:
-        value = self.optional_number(key)
-        if value is None and required:
-            raise _not_valid(f"{self.where}{key} is missing")
-        return default if value is None else value
-
-    def choice(self, key: str, default: _Choice) -> _Choice:
-        value = self.text(key)
-        if value is None:
-            return default
-        for choice in type(default):
-            if choice.value == value.upper():
-                return choice
-        raise _not_valid(f"{self.where}{key}: {value!r} is none of {', '.join(type(default))}")

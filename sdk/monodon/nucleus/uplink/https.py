@@ -26,6 +26,15 @@ from monodon.core.json import Json
 from monodon.core.large_document import ALGORITHM, MAX_DOCUMENT_BYTES, configuration_path
 from monodon.errors import ConfigurationError, DeploymentError, NetworkError
 from monodon.nucleus.identity import CloudIdentity
+from monodon.nucleus.uplink.answers import (
+    api_error,
+    artifact_error,
+    candidate_error,
+    check_service,
+    read_credentials,
+    read_large_document,
+    read_object,
+)
 from monodon.nucleus.uplink.exchange import Answer, Exchange, Request, TooLarge, on_thread
 from monodon.nucleus.uplink.protocol import Candidate, CandidateRequest, RoleCredentials
 from monodon.nucleus.uplink.s3 import object_address, signed_get
@@ -38,10 +47,6 @@ CREDENTIALS_MARGIN = timedelta(minutes=5)
 TLS_PORT, ALPN = 443, "x-amzn-http-ca"
 #: 10 MB come in this time at 280 kbit/s.
 DOCUMENT_TIMEOUT_S = 300.0
-
-_PERMISSION = ("PERMISSION_ERROR",)
-_REQUEST = ("REQUEST_ERROR",)
-_NO_VERSION = ("NO_AVAILABLE_COMPONENT_VERSION", "COMPONENT_VERSION_REQUIREMENTS_NOT_MET")
 
 
 class DataPlane:
@@ -100,8 +105,8 @@ class DataPlane:
         body = {"platform": {"attributes": dict(request.platform)}, "componentCandidates": [wanted]}
         answer = await self.call("POST", "/greengrass/v2/resolveComponentCandidates", body)
         if answer.status != HTTPStatus.OK:
-            raise _candidate_error(request, answer)
-        found = _object(answer).get("resolvedComponentVersions")
+            raise candidate_error(request, answer)
+        found = read_object(answer).get("resolvedComponentVersions")
         if not isinstance(found, list) or len(found) != 1 or not isinstance(found[0], Mapping):
             raise DeploymentError(
                 f"the cloud answered the question for {request.name} with other than one version",
@@ -131,8 +136,8 @@ class DataPlane:
             path = f"/greengrass/v2/coreDevices/{quote(self._thing, safe='')}/thingGroups{query}"
             answer = await self.call("GET", path)
             if answer.status != HTTPStatus.OK:
-                raise _api_error("ListThingGroupsForCoreDevice", answer)
-            body = _object(answer)
+                raise api_error("ListThingGroupsForCoreDevice", answer)
+            body = read_object(answer)
             try:
                 for group in body.get("thingGroups") or ():
                     parents = group.get("rootToParentThingGroups") or ()
@@ -154,11 +159,11 @@ class DataPlane:
         for is_last in (False, True):
             answer = await self.call("GET", path)
             if answer.status != HTTPStatus.OK:
-                raise _api_error("GetDeploymentConfiguration", answer)
-            url, digest = _large_document(answer)
+                raise api_error("GetDeploymentConfiguration", answer)
+            url, digest = read_large_document(answer)
             text, problem = await self._document_at(url)
             if text is not None:
-                found = base64.b64encode(await asyncio.to_thread(_sha256, text)).decode()
+                found = base64.b64encode((await asyncio.to_thread(hashlib.sha256, text)).digest()).decode()
                 if found == digest:
                     return text
                 problem = f"its {ALGORITHM} is {found}, the cloud says {digest}"
@@ -184,7 +189,7 @@ class DataPlane:
                 types=("CLOUD_SERVICE_ERROR",),
                 hint="make the configuration smaller, or put it into an artifact",
             ) from None
-        _check_service(answer, "the document's server")
+        check_service(answer, "the document's server")
         return (answer.body, "") if answer.status == HTTPStatus.OK else (None, f"its server answered {answer.status}")
 
     async def call(self, method: str, path: str, body: Json = None) -> Answer:
@@ -200,7 +205,7 @@ class DataPlane:
             body=None if body is None else json.dumps(body).encode(),
         )
         answer = await self._fetch(request, lambda: self._plane_context)
-        _check_service(answer, f"{method} {path}")
+        check_service(answer, f"{method} {path}")
         return answer
 
     async def ask_service(self, service: str, request: Request) -> Answer:
@@ -223,7 +228,7 @@ class DataPlane:
             self._cloud.proxy,
         )
         answer = await on_thread(exchange, exchange.fetch)
-        _check_service(answer, f"{service} at {address}")
+        check_service(answer, f"{service} at {address}")
         return answer
 
     async def _fetch(self, request: Request, context: Callable[[], ssl.SSLContext]) -> Answer:
@@ -252,7 +257,7 @@ class DataPlane:
                     codes=("UNSUPPORTED_ARTIFACT_SCHEME",),
                 )
         if answer.status >= HTTPStatus.BAD_REQUEST and answer.status != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise _artifact_error(uri, answer)
+            raise artifact_error(uri, answer)
 
     async def _presigned(self, name: str, arn: str | None) -> Request:
         if arn is None:
@@ -263,8 +268,8 @@ class DataPlane:
         path = f"/greengrass/v2/components/{quote(arn, safe='')}/artifacts/{quote(name)}"
         answer = await self.call("GET", path)
         if answer.status != HTTPStatus.OK:
-            raise _api_error("GetComponentVersionArtifact", answer)
-        url = _object(answer).get("preSignedUrl")
+            raise api_error("GetComponentVersionArtifact", answer)
+        url = read_object(answer).get("preSignedUrl")
         if not isinstance(url, str):
             raise NetworkError(f"the cloud gave no URL for the artifact {name}")
         return Request(url=url)
@@ -291,7 +296,7 @@ class DataPlane:
         ranged = Request(url=request.url, headers=headers)
         exchange = Exchange(ranged, lambda: self._public_context, self._cloud.proxy)
         answer = await on_thread(exchange, partial(exchange.save, destination, offset), timeout_s=None)
-        _check_service(answer, "an artifact's server")
+        check_service(answer, "an artifact's server")
         return answer
 
     # --- role credentials ----------------------------------------------------------------------------------------
@@ -315,7 +320,7 @@ class DataPlane:
                     ),
                     lambda: self._device_context,
                 )
-                self._credentials = _credentials(answer)
+                self._credentials = read_credentials(answer)
                 lasts = self._credentials.expiration - CREDENTIALS_MARGIN - self._now()
                 self._credentials_end_s = self._clock() + lasts.total_seconds()
             return self._credentials
@@ -343,124 +348,3 @@ class DataPlane:
         context = ssl.create_default_context()
         context.load_verify_locations(self._cloud.root_ca)
         return context
-
-
-def _check_service(answer: Answer, where: str) -> None:
-    """Raise NetworkError where asking again later may help."""
-    if answer.status == HTTPStatus.TOO_MANY_REQUESTS or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise NetworkError(f"{where} answered {answer.status}: {_message(answer)}")
-
-
-def _large_document(answer: Answer) -> tuple[str, str]:
-    """URL and digest in an answer to GetDeploymentConfiguration."""
-    body = _object(answer)
-    check = body.get("integrityCheck")
-    url, algorithm, digest = (
-        body.get("preSignedUrl"),
-        *((check.get("algorithm"), check.get("digest")) if isinstance(check, Mapping) else (None, None)),
-    )
-    if not isinstance(url, str) or not isinstance(digest, str) or algorithm != ALGORITHM:
-        raise NetworkError(f"the cloud gave no URL with a {ALGORITHM} of the deployment's document")
-    return url, digest
-
-
-def _sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
-
-
-def _candidate_error(request: CandidateRequest, answer: Answer) -> DeploymentError:
-    if answer.status != HTTPStatus.NOT_FOUND:
-        return _api_error("ResolveComponentCandidates", answer)
-    wanted = ", ".join(f"{who} needs {what}" for who, what in sorted(request.requirements.items()))
-    message = _message(answer)
-    if "claim platform" in message:
-        platform = ", ".join(f"{key} {value}" for key, value in sorted(request.platform.items()))
-        return DeploymentError(
-            f"no version of {request.name} is for this device's platform ({platform})",
-            codes=_NO_VERSION,
-            types=_REQUEST,
-            hint="add a manifest for this platform to the component's recipe",
-        )
-    return DeploymentError(
-        f"no version of {request.name} fits: {wanted or message}",
-        codes=_NO_VERSION,
-        types=_REQUEST,
-        hint="publish a version that satisfies all of these, or relax one of them",
-    )
-
-
-#: HTTP status → (error codes, error types). Source: Greengrass nucleus, ``DeploymentErrorCode.java``.
-_API_CODES: Mapping[int, tuple[str, tuple[str, ...]]] = {
-    HTTPStatus.BAD_REQUEST: ("BAD_REQUEST", ("NUCLEUS_ERROR",)),
-    HTTPStatus.FORBIDDEN: ("ACCESS_DENIED", _PERMISSION),
-    HTTPStatus.UNAUTHORIZED: ("ACCESS_DENIED", _PERMISSION),
-    HTTPStatus.NOT_FOUND: ("RESOURCE_NOT_FOUND", _REQUEST),
-    HTTPStatus.CONFLICT: ("CONFLICTED_REQUEST", _REQUEST),
-}
-_DENIED = {
-    "ResolveComponentCandidates": ("RESOLVE_COMPONENT_CANDIDATES_ACCESS_DENIED",),
-    "GetComponentVersionArtifact": ("GET_COMPONENT_VERSION_ARTIFACT_ACCESS_DENIED",),
-    "GetDeploymentConfiguration": ("GET_DEPLOYMENT_CONFIGURATION_ACCESS_DENIED",),
-}
-
-
-def _api_error(operation: str, answer: Answer) -> DeploymentError:
-    code, types = _API_CODES.get(answer.status, ("HTTP_REQUEST_ERROR", ("HTTP_ERROR",)))
-    return DeploymentError(
-        f"{operation} was refused with {answer.status}: {_message(answer)}",
-        codes=("CLOUD_API_ERROR", code, *(_DENIED.get(operation, ()) if code == "ACCESS_DENIED" else ())),
-        types=types,
-    )
-
-
-def _artifact_error(uri: str, answer: Answer) -> DeploymentError:
-    is_s3 = uri.lower().startswith("s3:")
-    if answer.status == HTTPStatus.NOT_FOUND:
-        codes, types, why = ("S3_GET_OBJECT_RESOURCE_NOT_FOUND",), _REQUEST, "it is not there"
-    elif answer.status in (HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED):
-        codes, types, why = ("S3_GET_OBJECT_ACCESS_DENIED",), _PERMISSION, "the device's role may not read it"
-    else:
-        codes, types, why = ("S3_BAD_REQUEST",), ("DEPENDENCY_ERROR",), f"S3 answered {answer.status}"
-    if not is_s3:
-        codes, types, why = ("DOWNLOAD_GREENGRASS_ARTIFACT_ERROR",), ("HTTP_ERROR",), f"the answer is {answer.status}"
-    return DeploymentError(
-        f"the artifact {uri} cannot be fetched: {why}", codes=("ARTIFACT_DOWNLOAD_ERROR", *codes), types=types
-    )
-
-
-def _credentials(answer: Answer) -> RoleCredentials:
-    if answer.status != HTTPStatus.OK:
-        raise NetworkError(
-            f"the credential provider refused with {answer.status}: {_message(answer)}",
-            hint="the certificate's policy must allow iot:AssumeRoleWithCertificate on the role alias",
-        )
-    try:
-        given = _object(answer)["credentials"]
-        expiration = datetime.fromisoformat(given["expiration"])
-        return RoleCredentials(
-            access_key_id=given["accessKeyId"],
-            secret_access_key=given["secretAccessKey"],
-            session_token=given["sessionToken"],
-            expiration=expiration if expiration.tzinfo else expiration.replace(tzinfo=UTC),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise NetworkError(f"the credential provider's answer cannot be read: {error!r}") from error
-
-
-def _object(answer: Answer) -> Mapping[str, Json]:
-    try:
-        body = json.loads(answer.body)
-    except (ValueError, RecursionError) as error:
-        raise NetworkError(f"the cloud's answer is not JSON: {error}") from None
-    if not isinstance(body, Mapping):
-        raise NetworkError("the cloud's answer is not a JSON object")
-    return body
-
-
-def _message(answer: Answer) -> str:
-    try:
-        body = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        body = None
-    message = body.get("message", body.get("Message")) if isinstance(body, Mapping) else None
-    return str(message) if message else answer.headers.get("x-amzn-errortype", "no reason given")
