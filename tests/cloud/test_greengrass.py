@@ -12,7 +12,6 @@ from botocore.exceptions import ClientError
 
 from monodon.cloud.certificates import CertificateAuthority
 from monodon.cloud.cloud import Parts
-from monodon.cloud.greengrass import Limits
 from monodon.cloud.protocol.model import load
 from monodon.cloud.store import Store
 
@@ -545,7 +544,7 @@ def test_every_operation_of_the_model_is_there(tmp_path: Path) -> None:
     """Cloud notes, section 2: 29 operations."""
     with Store.open(tmp_path / "state") as store:
         authority = CertificateAuthority.open(tmp_path / "state")
-        parts = Parts(store, authority, region="us-east-1", account=ACCOUNT, now=lambda: 0.0, limits=Limits())
+        parts = Parts(store, authority, region="us-east-1", account=ACCOUNT, now=lambda: 0.0)
         backends = parts.backends["greengrass"]
         missing = [
             operation.name

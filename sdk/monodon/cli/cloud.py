@@ -4,8 +4,12 @@ import asyncio
 import logging
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from monodon.cloud.cloud import Cloud
 
 DEFAULT_STATE = Path(".monodon/cloud")
 #: The ports that AWS's nuclei use if nobody says otherwise (data plane, MQTT).
@@ -52,8 +56,24 @@ def command() -> None:
     help="Check the signature of each request. The first key is in the file `credentials` of the state folder.",
 )
 @click.option("--region", default=None, help="Region of a new state folder.  [default: us-east-1]")
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set a limit: recipe_bytes=20000, mqtt.receive_maximum=10, rate.CreateDeployment=2 (calls a second).",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Log each request.")
-def run(state: Path, port: int, mqtt_port: int, host: str, region: str | None, verbose: bool, strict: bool) -> None:
+def run(
+    state: Path,
+    port: int,
+    mqtt_port: int,
+    host: str,
+    region: str | None,
+    verbose: bool,
+    strict: bool,
+    limits: tuple[str, ...],
+) -> None:
     """Run until interrupted.
 
     \b
@@ -65,20 +85,24 @@ def run(state: Path, port: int, mqtt_port: int, host: str, region: str | None, v
     )
     for library in ("asyncio", "uvicorn.error"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    from monodon.cloud.fairness import fair_loop
-
-    with asyncio.Runner(loop_factory=fair_loop) as runner:
-        runner.run(_run(state, port, mqtt_port, host, region, strict))
-
-
-async def _run(state: Path, port: int, mqtt_port: int, host: str, region: str | None, strict: bool) -> None:
     from monodon.cloud.cloud import Cloud
+    from monodon.cloud.fairness import fair_loop
+    from monodon.cloud.settings import read_settings
 
+    try:
+        settings = read_settings(limits)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--limit") from error
+    cloud = Cloud(state, host=host, port=port, mqtt_port=mqtt_port, region=region, strict=strict, settings=settings)
+    with asyncio.Runner(loop_factory=fair_loop) as runner:
+        runner.run(_run(cloud))
+
+
+async def _run(cloud: "Cloud") -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    cloud = Cloud(state, host=host, port=port, mqtt_port=mqtt_port, region=region, strict=strict)
     async with cloud.running() as ready:
         click.echo(
             f"monodon cloud ready: {ready.endpoint} {ready.https_endpoint} "

@@ -37,6 +37,7 @@ from monodon.cloud.protocol.errors import not_implemented
 from monodon.cloud.protocol.model import load
 from monodon.cloud.server import PEER_CERTIFICATE, Receive, Scope, Send
 from monodon.cloud.store import Store
+from monodon.cloud.throttling import Throttle
 from monodon.core.json import Json
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ class Gateway:
         now: seconds since 1970.
         transaction: what a synchronous method runs in; None: a transaction of ``store``.
         check_signature: raises ServiceError for a signature that is none of the account's; None takes any.
+        throttle: how often operations may be called.
         stall_s: how long a client may send nothing of a body that it has begun.
     """
 
@@ -109,7 +111,9 @@ class Gateway:
         transaction: Callable[[], AbstractContextManager[None]] | None = None,
         check_signature: CheckSignature | None = None,
         stall_s: float = STALL_S,
+        throttle: Throttle | None = None,
     ) -> None:
+        self._throttle = throttle or Throttle({}, now=now)
         self._check_signature = check_signature
         self._stall_s = stall_s
         self._transaction = transaction or store.transaction
@@ -183,6 +187,7 @@ class Gateway:
         match = route(model, request, form)
         operation = match.operation
         method = self._method(service, operation)
+        self._throttle.check(service, operation.name)
         streaming = _streaming_member(operation)
         if streaming is not None:
             value = parse_request(model, match, request, b"")
