@@ -1,6 +1,7 @@
 """The journal: atomic, durable, and honest about damage; with real files and writers that are really killed."""
 
 import errno
+import json
 import logging
 import os
 import random
@@ -15,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from monodon.errors import StateError
-from monodon.nucleus.journal import Journal, peek
+from monodon.nucleus.journal import Journal, _replay, peek
 
 WRITER = """
 import os, signal, sys
@@ -134,7 +135,17 @@ def test_any_torn_tail_is_cut_off(tmp_path_factory: pytest.TempPathFactory, cut:
 KEYS = {"n": 3, **{f"k{number}": "v" * 30 for number in range(4)}}
 
 
-@settings(deadline=None, max_examples=150)
+def test_every_single_bit_is_found(tmp_path: Path) -> None:
+    path = filled(tmp_path)
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        for bit in range(8):
+            replay = _replay(whole[:at] + bytes([whole[at] ^ (1 << bit)]) + whole[at + 1 :], path)
+            assert {key: json.loads(text) for key, text in replay.entries.items()} == KEYS, (at, bit)
+            assert (replay.mended, replay.end) == ((at,), len(whole))
+
+
+@settings(deadline=None, max_examples=25)
 @given(at=st.integers(0, 344), bit=st.integers(0, 7))
 @example(at=344, bit=0)
 @example(at=48, bit=6)
@@ -158,7 +169,7 @@ def test_any_flipped_bit_is_turned_back_and_said(tmp_path_factory: pytest.TempPa
         assert lines == []
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(bits=st.sets(st.integers(0, 48 * 8 - 1), min_size=2, max_size=2))
 def test_more_than_a_flipped_bit_is_refused_with_its_place(
     tmp_path_factory: pytest.TempPathFactory, bits: set[int]
