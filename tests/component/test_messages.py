@@ -62,6 +62,7 @@ def test_real_numpy_values_are_sent() -> None:
         ({"score": float("nan")}, "score is nan"),
         ([1, 2], "JSON list; local messages are objects"),
         ({(1, 2): 3}, r"key \(1, 2\)"),
+        ("half \ud800", "surrogates not allowed"),
     ],
 )
 def test_what_json_cannot_carry_is_named(message: Any, words: str) -> None:
@@ -79,6 +80,7 @@ def test_a_message_that_contains_itself_is_refused() -> None:
 
 
 def test_an_iot_payload_may_be_any_json() -> None:
+    assert iot_payload("a", {"x": "\ud800é"}) == rb'{"x": "\ud800\u00e9"}'
     assert iot_payload("a", [1, "ö"]) == '[1, "ö"]'.encode()
     assert iot_payload("a", b"raw") == b"raw"
 

@@ -73,6 +73,15 @@ def test_what_is_published_is_watched(root: Path) -> None:
         assert process.wait(20) == 143
 
 
+def test_what_is_no_text_is_watched_too(root: Path) -> None:
+    """Bytes as they were typed, and JSON with half a surrogate pair."""
+    with watching(root, "topic", "watch", "odd") as process:
+        assert run(root, "topic", "pub", "odd", "\udcff").returncode == 0
+        half = '{"topic": "odd", "publishMessage": {"jsonMessage": {"message": {"x": "\\ud800"}}}}'
+        assert run(root, "ipc", "call", "PublishToTopic", half).returncode == 0
+        assert output(process, 2) == ["odd <1 bytes>", r'odd {"x": "\ud800"}']
+
+
 def test_iot_topics_are_others(root: Path) -> None:
     with watching(root, "topic", "watch", "fleet/+", "--iot", "--count", "1", "--json") as process:
         assert run(root, "topic", "pub", "fleet/a", "local").returncode == 0

@@ -55,6 +55,21 @@ def test_a_line_that_is_no_message_is_named(tmp_path: Path, line: str) -> None:
         read_recording(path)
 
 
+@pytest.mark.parametrize(
+    ("topic", "content", "text"),
+    [
+        ("a/b", {"ü": "\x1b[2J"}, 'a/b {"ü": "\\u001b[2J"}'),
+        ("a\x1b]0;owned\x07", b"two\nlines\r\t\x9b", "a\\x1b]0;owned\\x07 <12 bytes>"),
+        ("half \ud800", {"x": "é\udfff"}, r'half \ud800 {"x": "\u00e9\udfff"}'),
+        ("a", "two\nlines \x9b31m\x7f".encode(), "a two\\nlines \\x9b31m\\x7f"),
+    ],
+)
+def test_what_people_see_is_one_line_that_steers_no_terminal(topic: str, content: Any, text: str) -> None:
+    recorded = Recorded(time_s=0, topic=topic, content=content)
+    assert recorded.text == text
+    assert recorded.line.encode()
+
+
 class Sink:
     """A device that notes what is published on it, and when."""
 

@@ -45,17 +45,17 @@ async def _call(root: Path, name: str, request: dict[str, Any], count: int | Non
     from contextlib import aclosing
 
     from monodon.device.device import connected
-    from monodon.device.operations import operation
+    from monodon.device.operations import operation, to_text
 
     found = operation(name)
     async with connected(root) as device:
         if not found.is_streaming:
-            click.echo(json.dumps(await device.call(name, request), ensure_ascii=False, indent=2))
+            click.echo(to_text(await device.call(name, request), indent=2))
             return
         stream = device.stream(name, request, on_gap=lambda: click.echo("events may be missing here", err=True))
         async with aclosing(stream) as events:
             async for event in events:
-                click.echo(json.dumps(event, ensure_ascii=False))
+                click.echo(to_text(event))
                 if count is not None:
                     count -= 1
                     if not count:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -34,7 +35,7 @@ def watch(filters: tuple[str, ...], iot: bool, as_json: bool, count: int | None,
     """Print every message under FILTER (`+` is one level, `#` the rest) until interrupted."""
 
     def show(message: "Recorded") -> None:
-        click.echo(message.line if as_json else f"{message.topic} {message.text}")
+        click.echo(message.line if as_json else message.text)
 
     _with_device(root, lambda device: _follow(device, filters, iot, count, show))
 
@@ -52,7 +53,7 @@ def pub(topic: str, message: str, iot: bool, qos: str, retain: bool, root: Path 
 
     async def publish(device: "Device") -> None:
         if iot:
-            await device.publish_to_iot(topic, message.encode(), qos=int(qos), retain=retain)
+            await device.publish_to_iot(topic, os.fsencode(message), qos=int(qos), retain=retain)
         else:
             await device.publish(topic, content)
 
@@ -63,8 +64,8 @@ def _content(text: str) -> Any:
     try:
         value = json.loads(text)
     except ValueError:
-        return text
-    return value if isinstance(value, dict) else text
+        value = None
+    return value if isinstance(value, dict) else os.fsencode(text)  # bytes that are no UTF-8 are kept as typed
 
 
 @command.command()

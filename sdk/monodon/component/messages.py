@@ -107,16 +107,21 @@ def iot_payload(topic: str, message: Publishable) -> bytes:
         IpcError: JSON cannot carry it (``InvalidMessage``).
     """
     content = _content(topic, message)
-    return content if isinstance(content, bytes) else json.dumps(content, ensure_ascii=False).encode()
+    return content if isinstance(content, bytes) else _json(content)
+
+
+def _json(content: Json) -> bytes:
+    try:
+        return json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can escape
+        return json.dumps(content).encode()
 
 
 def _content(topic: str, message: Publishable) -> Json:
     if isinstance(message, bytes | bytearray | memoryview):
         return bytes(message)
-    if isinstance(message, str):
-        return message.encode()
     try:
-        return encode(message)
+        return message.encode() if isinstance(message, str) else encode(message)
     except RecursionError as error:
         raise IpcError(f"the message for {topic} cannot be sent: nested too deeply", code=INVALID_MESSAGE) from error
     except (ValueError, TypeError) as error:

@@ -1,6 +1,7 @@
 """Every IPC operation by name, its request from JSON and its answers as JSON, by AWS's own model of them."""
 
 import functools
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -111,3 +112,13 @@ def operation(name: str) -> Operation:
 def to_json(answer: Any) -> Json:
     """Return a response or an event as it came over the wire: blobs in base64, times in seconds."""
     return answer._to_payload()
+
+
+def to_text(value: Json, *, indent: int | None = None) -> str:
+    """Return JSON as it is read best; escaped where UTF-8 has no word for it (half a surrogate pair)."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+    return text

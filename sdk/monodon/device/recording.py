@@ -17,7 +17,10 @@ from pathlib import Path
 from monodon.component.messages import CONNECTION_LOST, Message
 from monodon.core.json import Json
 from monodon.device.device import Device
+from monodon.device.operations import to_text
 from monodon.errors import IpcError, StateError
+
+_CONTROLS = {number: repr(chr(number))[1:-1] for number in (*range(32), *range(127, 160))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,17 +42,16 @@ class Recorded:
             record["message"] = self.content
         if self.is_iot:
             record["iot"] = True
-        return json.dumps(record, ensure_ascii=False)
+        return to_text(record)
 
     @property
     def text(self) -> str:
-        """The message for people."""
-        if not isinstance(self.content, bytes):
-            return json.dumps(self.content, ensure_ascii=False)
+        """Topic and message for people: one line, in which nothing steers a terminal."""
         try:
-            return self.content.decode()
+            content = self.content.decode() if isinstance(self.content, bytes) else to_text(self.content)
         except UnicodeDecodeError:
-            return f"<{len(self.content)} bytes>"
+            content = f"<{len(self.content)} bytes>"
+        return f"{self.topic} {content}".translate(_CONTROLS).encode(errors="backslashreplace").decode()
 
 
 def read_recording(path: Path) -> list[Recorded]:
