@@ -3,15 +3,19 @@
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from monodon.cli.fleet import command
+from monodon.cloud.cloud import Ready
 from monodon.core.iot_policy import read_policy
 from monodon.errors import FleetError
 from monodon.fleet import Aws
@@ -19,9 +23,19 @@ from monodon.fleet.doctor import examine, judge_certificate, judge_clock
 from monodon.fleet.doctor_grants import THING, Need, component_needs, device_needs, statements, unmet
 from monodon.fleet.doctor_role import judge_trust
 from monodon.fleet.nucleus_config import Endpoints
-from monodon.fleet.on_device import Level, Verdict
+from monodon.fleet.on_device import Level, Verdict, judge
+from monodon.fleet.on_device_facts import gather
 from monodon.fleet.on_device_report import is_fine
-from monodon.fleet.provisioning import ROLE_ALIAS, Shared, device_policy, provision_account, provision_fleet
+from monodon.fleet.provisioning import (
+    ROLE,
+    ROLE_ALIAS,
+    ROLE_POLICY,
+    Shared,
+    cloud_endpoints,
+    device_policy,
+    provision_account,
+    provision_fleet,
+)
 
 PREFIX = "arn:aws:iot:eu-west-1:1:"
 VARIABLES = {"iot:Connection.Thing.ThingName": "drone-1"}
@@ -380,3 +394,61 @@ def test_an_empty_group_is_said(cloud_aws: Aws) -> None:
     assert [v.message for v in examine(cloud_aws, group="nobody") if v.check == "group nobody"] == ["it has no members"]
     with pytest.raises(FleetError, match="ResourceNotFoundException"):
         list(examine(cloud_aws, group="nowhere"))
+
+
+# The command, and a device that is really there
+
+
+def doctor(ready: Ready, *arguments: str) -> Result:
+    keys = {"AWS_ENDPOINT_URL": ready.endpoint, "AWS_REGION": ready.region}
+    keys |= {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
+    return CliRunner(env=keys).invoke(command, ["doctor", *arguments])
+
+
+def test_the_commands_exit_code_says_whether_all_is_well(ward: Ward, module_cloud: Ready) -> None:
+    list(provision_account(ward.aws))
+    pasted = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{ward.aws.bucket}/*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [pasted]})
+    ward.aws.iam.put_role_policy(RoleName=ward.shared.role, PolicyName="More", PolicyDocument=document)
+    of = ("--thing", ward.thing, "--role-alias", ward.shared.role_alias)
+    assert doctor(module_cloud, *of).exit_code == 0
+    ward.aws.iot.detach_policy(policyName=ward.shared.policy, target=ward.certificate)
+    wrong = doctor(module_cloud, *of)
+    assert wrong.exit_code == 1
+    assert '"Effect": "Allow"' in wrong.output
+    told = [json.loads(line) for line in doctor(module_cloud, *of, "--json").output.splitlines()]
+    (lacking,) = [one for one in told if one["level"] == "wrong"]
+    assert lacking["check"] == f"{ward.thing}: policies"
+    pasteable = read_policy(json.dumps({"Statement": lacking["statement"]["Statement"]}))
+    prefix = f"arn:aws:iot:{ward.aws.region}:{ward.aws.account}:"
+    needs, variables = device_needs(ward.thing, ward.shared.role_alias), {"iot:Connection.Thing.ThingName": ward.thing}
+    assert unmet(needs, [pasteable], prefix, variables) == ()
+    assert doctor(module_cloud, "--on-device", "--group", "x").exit_code == 2
+
+
+def test_a_device_of_a_running_cloud_reaches_its_endpoints(cloud_aws: Aws, module_cloud: Ready, tmp_path: Path) -> None:
+    root = tmp_path / "reach-1"
+    endpoints = cloud_endpoints(asdict(module_cloud))
+    roots, ca = {"reach-1": root}, Path(module_cloud.ca_file)
+    place: dict[str, Any] = {"things": ["reach-1"], "group": "reach", "roots": roots, "root_ca": ca}
+    list(provision_fleet(cloud_aws, **place, endpoints=endpoints))
+    facts = gather(root)
+    assert {port.purpose for port in facts.ports} == {"MQTT", "data plane", "role credentials"}
+    assert [port.error for port in facts.ports] == ["", "", ""]
+    assert (facts.thing, facts.certificate_error, facts.key_error, facts.key_mode) == ("reach-1", "", "", 0o600)
+    judged = {verdict.check: verdict.level for verdict in judge(facts)}
+    assert judged["certificate"] is judged["key"] is judged[f"port {module_cloud.mqtt_port}"] is Level.FINE
+    assert is_fine(examine(cloud_aws, root=root))
+
+
+def test_an_account_is_examined_on_moto(moto_aws: Aws) -> None:
+    """moto is an IAM that somebody else wrote; it has no greengrassv2, so no things here."""
+    assert {v.message for v in examine(moto_aws) if v.level is Level.WRONG} == {"there is none"}
+    list(provision_account(moto_aws))
+    verdicts = list(examine(moto_aws))
+    assert is_fine(verdicts), verdicts
+    (bucket,) = [verdict for verdict in verdicts if verdict.check.startswith("s3:GetObject")]
+    assert f"the role {ROLE} may" in bucket.message
+    moto_aws.iam.delete_role_policy(RoleName=ROLE, PolicyName=ROLE_POLICY)
+    (verdict,) = [verdict for verdict in examine(moto_aws) if verdict.level is Level.WRONG]
+    assert verdict.statement is not None

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 
 from monodon.core.iot_policy import Policy, PolicyError, allowed, read_policy
 from monodon.core.names import partition_of
@@ -101,6 +102,8 @@ def _may_read(aws: Aws, arn: str, role: str, objects: str) -> tuple[bool, str]:
         return answer["EvaluationResults"][0]["EvalDecision"] == "allowed", "simulated by IAM"
     except ClientError as error:
         reason = error.response["Error"]["Code"]
+    except ResponseParserError:  # an IAM that has no such operation, and says so in its own words
+        reason = "no answer of IAM's"
     documents = list(_documents(aws, role))
     policies: list[Policy] = []
     for _, document in documents:
