@@ -177,7 +177,7 @@ def _gives_pids(parent: Path) -> bool:
 
 
 def _limit_count(pid: int, run_with: RunWith) -> None:
-    """Limit the processes of the user that ``pid`` runs as, to those there are now and so many more.
+    """Limit the processes of the user that ``pid`` runs as, to all others there are now and so many more.
 
     That binds no root, and all processes of that user share it.
     """
@@ -187,7 +187,8 @@ def _limit_count(pid: int, run_with: RunWith) -> None:
     now = 0
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            now += len(list((process / "task").iterdir())) if process.stat().st_uid == owner else 0
+            if process.stat().st_uid == owner and process.name != str(pid):
+                now += len(list((process / "task").iterdir()))
     if owner == 0:
         _LOG.warning("processes of root cannot be counted here: the limit of %d is not kept", run_with.pids)
     _set_soft(pid, resource.RLIMIT_NPROC, now + run_with.pids)
