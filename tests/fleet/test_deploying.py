@@ -378,6 +378,14 @@ def test_a_busy_cloud_is_asked_again_and_that_is_told(fleet: Fleet, group: str, 
     assert make_plan(fleet.aws, wanted(group)).is_empty
 
 
+def test_a_wrong_endpoint_is_told_at_once() -> None:
+    clock = Clock()
+    nowhere = Aws(endpoint_url="http://127.0.0.1:9", region="us-east-1")
+    with pytest.raises(FleetError, match="AWS cannot be reached"):
+        make_plan(nowhere, wanted("drones"), patience=Patience(network=False, clock=clock, sleep=clock.sleep))
+    assert clock.slept == []
+
+
 def test_a_refusal_is_not_tried_again(fleet: Fleet, group: str, busy: Callable[..., Aws]) -> None:
     aws = busy((403, "ExpiredTokenException"))
     clock = Clock()

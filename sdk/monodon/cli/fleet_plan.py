@@ -78,12 +78,14 @@ def plan_of(aws: "Aws", file: Path, *, allow_remove: bool, allow: tuple[str, ...
         FleetError: the file cannot be read, there is no such target, or AWS refuses a call.
     """
     from monodon.fleet import make_plan, read_desired
+    from monodon.fleet.patience import Patience
 
     kept = kept_plan(file)
     if kept is not None:
         return kept
     allowed = (*(code.upper() for code in allow), *(["REMOVES"] if allow_remove else []))
-    return make_plan(aws, read_desired(file), allow=allowed, again=again)
+    patience = Patience(network=False, say=lambda text: click.echo(text, err=True))
+    return make_plan(aws, read_desired(file), allow=allowed, again=again, patience=patience)
 
 
 def kept_plan(file: Path) -> "Plan | None":

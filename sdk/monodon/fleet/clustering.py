@@ -34,6 +34,24 @@ ADVICE: Mapping[str, Advice] = {
     "RUN_WITH_CONFIG_NOT_VALID": Advice(
         "runWith cannot be used on the device", "correct runWith: the user must exist, limits must be above 0"
     ),
+    "NO_AVAILABLE_COMPONENT_VERSION": Advice(
+        "no version of a component can be had on the device",
+        "publish one that meets all requirements there",
+    ),
+    "MISSING_DOCKER_APPLICATION_MANAGER": Advice(
+        "a docker artifact needs aws.greengrass.DockerApplicationManager", "name that component in the deployment"
+    ),
+    "DEPLOYMENT_DOCUMENT_NOT_VALID": Advice("the device cannot read the deployment", "the reason says which key"),
+    "COMPONENT_VERSION_NOT_VALID": Advice(
+        "a version is one that devices cannot deploy", "let a pre-release begin with a letter, such as 1.0.0-rc.1"
+    ),
+    "COMPONENT_DEPENDENCY_NOT_VALID": Advice(
+        "a recipe's dependency cannot be read", "monodon recipe check finds what is wrong with it"
+    ),
+    "RECIPE_MISSING_ARTIFACT_HASH_ALGORITHM": Advice(
+        "a recipe has a digest without its algorithm", "publish it again: AWS fills in both"
+    ),
+    "COMPONENT_UPDATE_ERROR": Advice("a component could not be brought up to date", "read its log on a device"),
     "RECIPE_PARSE_ERROR": Advice("a recipe cannot be read", "monodon recipe check finds what is wrong with it"),
     "RECIPE_MISSING_MANIFEST": Advice(
         "a recipe has no manifest for this device", "publish a version with a manifest for its platform"
@@ -68,6 +86,21 @@ ADVICE: Mapping[str, Advice] = {
     ),
     "NETWORK_ERROR": Advice("the device's network failed", "deploy again when it is back"),
     "DOWNLOAD_GREENGRASS_ARTIFACT_ERROR": Advice("an artifact could not be fetched", "look at the device's network"),
+    "ARTIFACT_DOWNLOAD_ERROR": Advice(
+        "an artifact could not be fetched", "monodon fleet doctor checks grants, endpoints and network"
+    ),
+    "DOWNLOAD_DEPLOYMENT_DOCUMENT_ERROR": Advice(
+        "the device could not fetch a large deployment", "look at the device's network, then deploy again"
+    ),
+    "RESOLVE_COMPONENT_CANDIDATES_ACCESS_DENIED": Advice(
+        "the device may not ask AWS for versions",
+        "grant greengrass:ResolveComponentCandidates in its IoT policy",
+    ),
+    "GET_COMPONENT_VERSION_ARTIFACT_ACCESS_DENIED": Advice(
+        "the device may not fetch artifacts of AWS's components",
+        "grant greengrass:GetComponentVersionArtifact in the thing's IoT policy",
+    ),
+    "IO_UNZIP_ERROR": Advice("an artifact is no zip that can be unpacked", "build and publish a new version"),
     "DISK_SPACE_CRITICAL": Advice("the device's disk is full", "free disk space on the device, then deploy again"),
     "SET_PERMISSION_ERROR": Advice("the nucleus may not change files' owners", "run the nucleus as root"),
     "COMPONENT_CONFIGURATION_NOT_VALID": Advice(

@@ -38,7 +38,13 @@ class Applied:
 
 
 def make_plan(
-    aws: Aws, desired: Desired, *, allow: tuple[str, ...] = (), again: bool = False, now_s: float | None = None
+    aws: Aws,
+    desired: Desired,
+    *,
+    allow: tuple[str, ...] = (),
+    again: bool = False,
+    patience: Patience | None = None,
+    now_s: float | None = None,
 ) -> Plan:
     """Return the plan that makes a target run what is desired; only reads.
 
@@ -49,7 +55,8 @@ def make_plan(
     Raises:
         FleetError: there is no such target, or AWS refuses a call.
     """
-    live = read_live(aws, desired)
+    patience = patience or Patience(network=False)  # a wrong endpoint is told at once
+    live = patience.call(lambda: read_live(aws, desired))
     parent = target_arn(aws, desired.parent_target) if desired.parent_target else ""
     now_s = time.time() if now_s is None else now_s
     return plan(desired, live, now_s=now_s, parent_arn=parent, allow=allow, again=again)

@@ -33,6 +33,7 @@ class Patience:
     Args:
         limit_s: how long in all one call may be tried again.
         say: told of each wait.
+        network: a network that fails is waited for, too.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class Patience:
         *,
         limit_s: float = 120.0,
         say: Callable[[str], None] = lambda text: None,
+        network: bool = True,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._limit_s = limit_s
         self._say = say
+        self._network = network
         self._clock = clock
         self._sleep = sleep
 
@@ -61,19 +64,18 @@ class Patience:
                     return work()
             except FleetError as error:
                 cause = error.__cause__
-                if not _passes(cause) or self._clock() - started >= self._limit_s:
+                if not self._passes(cause) or self._clock() - started >= self._limit_s:
                     raise
                 tries += 1
                 pause_s = _pause_s(cause, tries)
                 self._say(f"{error.message}; trying again in {pause_s:.1f} s")
                 self._sleep(pause_s)
 
-
-def _passes(cause: BaseException | None) -> bool:
-    if isinstance(cause, ClientError):
-        status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return cause.response["Error"]["Code"] in PASSING or int(status) >= 500
-    return isinstance(cause, HTTPClientError)  # the network: no connection, time-outs
+    def _passes(self, cause: BaseException | None) -> bool:
+        if isinstance(cause, ClientError):
+            status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            return cause.response["Error"]["Code"] in PASSING or int(status) >= 500
+        return self._network and isinstance(cause, HTTPClientError)  # no connection, or time-outs
 
 
 def _pause_s(cause: BaseException | None, tries: int) -> float:
