@@ -22,7 +22,7 @@ from monodon.core.plan import Installed
 from monodon.core.semver import Version
 from monodon.fleet.aws import Aws
 from monodon.fleet.provisioning import cloud_endpoints, provision
-from monodon.nucleus.nucleus import Nucleus, running
+from monodon.nucleus.nucleus import TOOL, Nucleus, running
 
 AUTH = "aws.greengrass.clientdevices.Auth"
 BROKER = "com.example.Broker"
@@ -239,6 +239,29 @@ async def test_the_addresses_of_the_core_device_are_in_server_certificates(folde
                 san = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
                 names = [str(address) for address in san.get_values_for_type(x509.IPAddress)]
         await asyncio.wrap_future(stream.close())
+
+
+async def test_the_operations_are_offered_while_the_component_is_deployed(folder: Path) -> None:
+    async with running(folder / "root") as nucleus:
+        made = await asyncio.to_thread(connect, ipc_socket=str(nucleus.socket), authtoken=nucleus.tokens.of(TOOL))
+        tool = Sdk(GreengrassCoreIPCClientV2(client=made))
+        try:
+            with pytest.raises(model.ServiceError):
+                await tool.call("authorize_client_device_action")
+            for fields in (
+                {
+                    "root_component_versions_to_add": {AUTH: "2.5.4"},
+                    "component_to_configuration": {AUTH: {"MERGE": CONFIGURATION}},
+                },
+                {"root_components_to_remove": [AUTH]},
+            ):
+                is_there = "root_component_versions_to_add" in fields
+                await tool.call("create_local_deployment", **fields)
+                await until(lambda is_there=is_there: (ComponentName(AUTH) in nucleus.state.installed) is is_there)
+                with pytest.raises(model.InvalidArgumentsError if is_there else model.ServiceError):
+                    await tool.call("authorize_client_device_action")
+        finally:
+            await asyncio.to_thread(tool.client.close)
 
 
 async def test_without_a_cloud_there_is_an_error_and_a_certificate(folder: Path) -> None:

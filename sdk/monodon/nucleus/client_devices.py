@@ -124,8 +124,8 @@ class ClientDevices:
         self._is_wanted = is_wanted
         self._now_s = now_s
         self._sessions: OrderedDict[str, Session] = OrderedDict()
-        self._turn = asyncio.Condition()
-        self._waiting = self._running = 0
+        self._turns: tuple[int, asyncio.Semaphore] = (1, asyncio.Semaphore(1))
+        self._waiting = 0
         self._wake = asyncio.Event()
 
     # --- what brokers ask --------------------------------------------------------------------------------------------
@@ -253,13 +253,16 @@ class ClientDevices:
     @asynccontextmanager
     async def _cloud_turn(self) -> AsyncIterator[None]:
         """Wait for one's turn to ask the cloud: as many at a time as configured."""
-        if self._waiting >= self._settings().queue_size:
+        wanted = self._settings()
+        if self._turns[0] != wanted.concurrent:
+            self._turns = (wanted.concurrent, asyncio.Semaphore(wanted.concurrent))
+        turn = self._turns[1]
+        if turn.locked() and self._waiting >= wanted.queue_size:
             raise BusyError("too many questions about client devices wait for the cloud")
         self._waiting += 1
         try:
-            async with timeout(TURN_TIMEOUT_S), self._turn:
-                await self._turn.wait_for(lambda: self._running < self._settings().concurrent)
-                self._running += 1
+            async with timeout(TURN_TIMEOUT_S):
+                await turn.acquire()
         except TimeoutError:
             raise NetworkError(f"the cloud did not answer others within {TURN_TIMEOUT_S:g} s") from None
         finally:
@@ -267,9 +270,7 @@ class ClientDevices:
         try:
             yield
         finally:
-            self._running -= 1
-            async with self._turn:
-                self._turn.notify()
+            turn.release()
 
     # --- in the background -------------------------------------------------------------------------------------------
 
@@ -323,10 +324,13 @@ class ClientDevices:
         if cloud is None:
             return False
         try:
-            wanted = await cloud.associated()
-        except NetworkError as error:
+            await self._refresh(cloud, await cloud.associated())
+        except (NetworkError, BusyError) as error:
             log.info("client devices stay as last known: %s", error)
             return False
+        return True
+
+    async def _refresh(self, cloud: Registry, wanted: frozenset[str]) -> None:
         attached: set[str] = set()
         for key, record in list(self._records.items(_THING).items()):
             thing = key.removeprefix(_THING)
@@ -342,7 +346,6 @@ class ClientDevices:
                 self._records.write({key: None})
             else:
                 await self._verify_in_cloud(cloud, certificate_id, record["pem"])
-        return True
 
 
 def to_pem(text: str) -> str | None:

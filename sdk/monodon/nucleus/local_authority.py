@@ -50,11 +50,11 @@ class Signer:
 
     def has_issued(self, certificate: "x509.Certificate", now: datetime) -> bool:
         """Whether it signed a certificate that is valid at the moment."""
-        from cryptography.exceptions import InvalidSignature
+        from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
         try:
             certificate.verify_directly_issued_by(self.certificate)
-        except (ValueError, TypeError, InvalidSignature):
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
             return False
         return is_valid_at(certificate, now)
 
@@ -153,7 +153,10 @@ def _read(certificate: Path, key: Path) -> Signer:
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
-    contents = {path: read(path) for path in (certificate, key)}
+    try:
+        contents = {path: read(path) for path in (certificate, key)}
+    except OSError as error:
+        raise StateError(f"the authority's files cannot be read: {error}") from error
     for path, content in contents.items():
         if content is None:
             raise StateError(f"the authority's file {path} is missing")

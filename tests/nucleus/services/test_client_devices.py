@@ -265,6 +265,20 @@ async def test_permissions_are_those_that_are_configured_now(broker: Broker) -> 
         await broker.allows(token, "mqtt:publish", "http:topic:a")
 
 
+async def test_several_questions_go_to_the_cloud_at_once_where_that_is_configured(broker: Broker) -> None:
+    broker.configure(performance={"maxConcurrentCloudRequests": 3})
+    here, everybody = asyncio.Semaphore(0), asyncio.Barrier(3)
+
+    async def is_active(certificate_pem: str) -> bool:
+        here.release()
+        async with asyncio.timeout(5):
+            await everybody.wait()
+        return True
+
+    broker.device.registry.is_active = is_active
+    assert await asyncio.gather(*(broker.verify(card().pem) for _ in range(3))) == [True] * 3
+
+
 async def test_more_questions_than_may_wait_are_refused(broker: Broker) -> None:
     broker.configure(performance={"cloudRequestQueueSize": 1})
     arrived, go = asyncio.Event(), asyncio.Event()

@@ -42,7 +42,7 @@ class CloudRegistry:
         answer = await self._plane.call("GET", connectivity_path(self._thing))
         if answer.status in _NO:
             return ()
-        found = _body(answer, "GetConnectivityInfo").get("connectivityInfo") or ()
+        found = _listed(_body(answer, "GetConnectivityInfo"), "connectivityInfo")
         return tuple(str(_member(each, "hostAddress", "HostAddress")) for each in found)
 
     async def associated(self) -> frozenset[str]:
@@ -53,8 +53,8 @@ class CloudRegistry:
             query = f"?maxResults={self._page}" + (f"&nextToken={quote(token, safe='')}" if token else "")
             answer = await self._plane.ask_service("greengrass", Request(url=associated_path(self._thing) + query))
             body = _body(answer, "ListClientDevicesAssociatedWithCoreDevice")
-            names |= {str(_member(each, "thingName")) for each in body.get("associatedClientDevices") or ()}
-            token = body.get("nextToken")
+            names |= {str(_member(each, "thingName")) for each in _listed(body, "associatedClientDevices")}
+            token = str(body.get("nextToken") or "")
             if not token:
                 return frozenset(names)
 
@@ -80,6 +80,13 @@ def _body(answer: Answer, operation: str) -> Mapping[str, Json]:
     if not isinstance(body, Mapping):
         raise NetworkError(f"the cloud's answer to {operation} is not a JSON object")
     return body
+
+
+def _listed(body: Mapping[str, Json], name: str) -> list[Json]:
+    found = body.get(name) or []
+    if not isinstance(found, list):
+        raise NetworkError(f"the cloud's answer has no list {name}")
+    return found
 
 
 def _member(value: Json, *names: str) -> Json:

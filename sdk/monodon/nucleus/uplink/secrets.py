@@ -1,7 +1,6 @@
 """Secrets of AWS Secrets Manager, asked for with the device's role credentials."""
 
 import base64
-import binascii
 import json
 from http import HTTPStatus
 from typing import Final
@@ -43,14 +42,15 @@ class SecretsManager:
             value = text if data is None else base64.b64decode(data, validate=True)
             if not isinstance(value, str | bytes):
                 raise TypeError("no value")
+            found["Name"].encode()
             return FetchedSecret(
-                name=str(found["Name"]),
+                name=found["Name"],
                 arn=str(found["ARN"]),
                 version_id=str(found["VersionId"]),
                 labels=tuple(str(each) for each in found["VersionStages"]),
                 value=value,
             )
-        except (KeyError, TypeError, binascii.Error):
+        except (KeyError, TypeError, AttributeError, ValueError):
             raise NetworkError(f"the answer for {arn} cannot be read") from None
 
 
