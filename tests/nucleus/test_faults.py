@@ -44,7 +44,9 @@ async def test_floods_of_output_stay_in_their_logs_and_take_no_memory(bench: Ben
     for kind, (script, _) in FLOODS.items():
         bench.put({"Run": script}, names[kind])
         bench.supervisor.start(names[kind])
-    await bench.until(lambda statuses: all(status.is_settled and status.state is F for status in statuses.values()))
+    await bench.supervisor.wait_until(
+        lambda statuses: all(status.is_settled and status.state is F for status in statuses.values())
+    )
     assert memory_kb("VmHWM") - before < 16 * 1024
     for kind, (_, piece) in FLOODS.items():
         files = sorted((bench.root / "logs").glob(f"{names[kind]}*.log"))
