@@ -135,15 +135,22 @@ class Sdk:
 
 
 @asynccontextmanager
-async def driven(nucleus: Nucleus) -> AsyncIterator[Sdk]:
-    install(nucleus, AUTH, CONFIGURATION)
-    install(nucleus, BROKER, {"accessControl": {AUTH: {"p": {"operations": ["*"], "resources": ["*"]}}}})
-    made = await asyncio.to_thread(connect, ipc_socket=str(nucleus.socket), authtoken=nucleus.tokens.of(BROKER))
+async def client(nucleus: Nucleus, name: str) -> AsyncIterator[Sdk]:
+    made = await asyncio.to_thread(connect, ipc_socket=str(nucleus.socket), authtoken=nucleus.tokens.of(name))
     sdk = GreengrassCoreIPCClientV2(client=made)
     try:
         yield Sdk(sdk)
     finally:
         await asyncio.to_thread(sdk.close)
+
+
+@asynccontextmanager
+async def driven(nucleus: Nucleus) -> AsyncIterator[Sdk]:
+    """The client of a broker that may ask everything, where the component is deployed."""
+    install(nucleus, AUTH, CONFIGURATION)
+    install(nucleus, BROKER, {"accessControl": {AUTH: {"p": {"operations": ["*"], "resources": ["*"]}}}})
+    async with client(nucleus, BROKER) as sdk:
+        yield sdk
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -242,26 +249,21 @@ async def test_the_addresses_of_the_core_device_are_in_server_certificates(folde
 
 
 async def test_the_operations_are_offered_while_the_component_is_deployed(folder: Path) -> None:
-    async with running(folder / "root") as nucleus:
-        made = await asyncio.to_thread(connect, ipc_socket=str(nucleus.socket), authtoken=nucleus.tokens.of(TOOL))
-        tool = Sdk(GreengrassCoreIPCClientV2(client=made))
-        try:
-            with pytest.raises(model.ServiceError):
-                await tool.call("authorize_client_device_action")
-            for fields in (
-                {
-                    "root_component_versions_to_add": {AUTH: "2.5.4"},
-                    "component_to_configuration": {AUTH: {"MERGE": CONFIGURATION}},
-                },
-                {"root_components_to_remove": [AUTH]},
-            ):
-                is_there = "root_component_versions_to_add" in fields
-                await tool.call("create_local_deployment", **fields)
-                await until(lambda is_there=is_there: (ComponentName(AUTH) in nucleus.state.installed) is is_there)
-                with pytest.raises(model.InvalidArgumentsError if is_there else model.ServiceError):
-                    await tool.call("authorize_client_device_action")
-        finally:
-            await asyncio.to_thread(tool.client.close)
+    async with running(folder / "root") as nucleus, client(nucleus, TOOL) as tool:
+        with pytest.raises(model.ServiceError):
+            await tool.call("authorize_client_device_action")
+        await tool.call(
+            "create_local_deployment",
+            root_component_versions_to_add={AUTH: "2.5.4"},
+            component_to_configuration={AUTH: {"MERGE": CONFIGURATION}},
+        )
+        await until(lambda: ComponentName(AUTH) in nucleus.state.installed)
+        with pytest.raises(model.InvalidArgumentsError):
+            await tool.call("authorize_client_device_action")
+        await tool.call("create_local_deployment", root_components_to_remove=[AUTH])
+        await until(lambda: ComponentName(AUTH) not in nucleus.state.installed)
+        with pytest.raises(model.ServiceError):
+            await tool.call("authorize_client_device_action")
 
 
 async def test_without_a_cloud_there_is_an_error_and_a_certificate(folder: Path) -> None:
