@@ -113,34 +113,18 @@ def build(
     warnings: list[str] = []
     target: dict[ComponentName, Installed] = {}
     for name, recipe in recipes.items():
-        before, one = running.get(name), configured[name]
-        live = one.running.replace(one.value, at_ms=at_ms)
-        interpolated = interpolate(dict(select_lifecycle(recipe, manifests[name])), variables[name])
-        warnings += [*one.warnings, *_kept_values(name, one.value, live, at_ms)]
-        warnings += [
-            f"{name} {recipe.version}: {text} stands for nothing and stays as it is" for text in interpolated.unresolved
-        ]
-        target[name] = Installed(
-            name=name,
-            version=recipe.version,
-            previous_version=None if before is None else before.version,
-            dependencies={other: dependency.type for other, dependency in recipe.dependencies.items()},
-            lifecycle=interpolated.value,
-            run_with=_run_with(deployment, name, before),
-            configuration=live,
+        one = configured[name]
+        lifecycle = interpolate(dict(select_lifecycle(recipe, manifests[name])), variables[name])
+        target[name] = installed = replace(
+            _installed(recipe, one, running.get(name), deployment, at_ms),
+            lifecycle=lifecycle.value,
             is_root=name in roots,
             arn=arns.get(name),
-            origins=deployed(
-                {} if before is None else before.origins,
-                one.running,
-                live,
-                defaults=recipe.configuration,
-                version=str(recipe.version),
-                update=one.update,
-                deployment_id=deployment.deployment_id,
-                at_ms=at_ms,
-            ),
         )
+        warnings += [*one.warnings, *_kept_values(name, one.value, installed.configuration, at_ms)]
+        warnings += [
+            f"{name} {recipe.version}: {text} stands for nothing and stays as it is" for text in lifecycle.unresolved
+        ]
     if provided.NUCLEUS in deployment.components:
         without = ignored(target[provided.NUCLEUS].configuration.value())
         warnings += [f"{provided.NUCLEUS}: ignored are {', '.join(without)}"] if without else []
@@ -148,6 +132,32 @@ def build(
         # A device is never without its nucleus: what was configured for it holds until it is configured anew.
         target[provided.NUCLEUS] = replace(running[provided.NUCLEUS], is_root=False)
     return Built(target=target, warnings=tuple(warnings))
+
+
+def _installed(
+    recipe: Recipe, configured: _Configured, before: Installed | None, deployment: Deployment, at_ms: int
+) -> Installed:
+    """A component as the deployment wants it, but for what hangs on others: its lifecycle, and whether it is a root."""
+    live = configured.running.replace(configured.value, at_ms=at_ms)
+    return Installed(
+        name=recipe.name,
+        version=recipe.version,
+        previous_version=None if before is None else before.version,
+        dependencies={other: dependency.type for other, dependency in recipe.dependencies.items()},
+        lifecycle={},
+        run_with=_run_with(deployment, recipe.name, before),
+        configuration=live,
+        origins=deployed(
+            {} if before is None else before.origins,
+            configured.running,
+            live,
+            defaults=recipe.configuration,
+            version=str(recipe.version),
+            update=configured.update,
+            deployment_id=deployment.deployment_id,
+            at_ms=at_ms,
+        ),
+    )
 
 
 def validated_changes(running: Target, target: Target) -> dict[ComponentName, Json]:
