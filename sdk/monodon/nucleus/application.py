@@ -161,22 +161,23 @@ class Application:
         """Go back to the former set, its configuration included."""
         assert note.ending is not None
         outcome = failure(error, DetailedStatus.FAILED_ROLLBACK_COMPLETE, is_local=note.entry.deployment.is_local)
+        ending = Ending(outcome=outcome, tried=note.ending.tried)
 
-        def former() -> Note:
-            assert note.ending is not None
-            return Note(
+        def go_back() -> tuple[Note, Move]:
+            back = Note(
                 phase=Phase.ROLLING_BACK,
                 entry=note.entry,
                 goal=restored(note.before, note.goal, self.state.installed),
                 broken=note.broken,
-                ending=Ending(outcome=outcome, tried=note.ending.tried),
+                ending=ending,
             )
+            return back, self.switch(back, reinstall=self.broken())
 
         try:
-            move = await self.insist(lambda: self.switch(former(), reinstall=self.broken()))
+            back, move = await self.insist(go_back)
         except Exception as second:
-            return stuck(former(), second)
-        return await self._settle_back(former(), move)
+            return stuck(replace(note, ending=ending), second)
+        return await self._settle_back(back, move)
 
     async def _settle_back(self, note: Note, move: Move, *, everything: bool = False) -> Ending:
         assert note.ending is not None

@@ -92,24 +92,25 @@ class RestartPath:
             tried=note.ending.tried,
         )
 
-        def former() -> Note:
-            goal = restored(note.before, note.goal, self.application.state.installed)
-            return Note(
+        def go_back() -> Note:
+            former = restored(note.before, note.goal, self.application.state.installed)
+            back = Note(
                 phase=Phase.ROLLING_BACK,
                 entry=note.entry,
-                goal=goal,
+                goal=former,
                 broken=note.broken,
                 ending=ending,
-                pending=tuple(name for name in note.ran if name in goal and _runs_on_rollback(goal[name])),
+                pending=tuple(name for name in note.ran if name in former and _runs_on_rollback(former[name])),
                 restarts=True,
             )
+            self.application.switch(back)
+            return back
 
-        back = former()
         try:
-            await self.application.insist(lambda: self.application.switch(former()))
+            back = await self.application.insist(go_back)
             await self._stop_all()
         except Exception as second:
-            return stuck(back, second)
+            return stuck(replace(note, ending=ending), second)
         if not back.pending:
             await self._ask_for(RESTART)
         return await self._go_back(back)
