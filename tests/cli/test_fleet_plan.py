@@ -115,8 +115,9 @@ def test_a_component_leaves_only_if_that_is_said(fleet: Fleet, group: str, file:
 def test_a_kept_plan_is_applied_as_it_was_and_not_over_something_else(
     fleet: Fleet, group: str, file: Path, tmp_path: Path
 ) -> None:
-    kept = tmp_path / "plan.json"
+    kept = tmp_path / "kept"
     assert monodon(fleet, "plan", file, "--out", kept).exit_code == 2
+    assert kept.stat().st_mode & 0o777 == 0o600
     file.write_text(file.read_text().replace("1.0.0", "1.1.0"))
     assert monodon(fleet, "deploy", kept, "--no-follow").exit_code == 0
     assert latest(fleet, group)["components"][CAMERA]["componentVersion"] == "1.0.0"

@@ -409,6 +409,11 @@ def test_devices_are_counted_by_their_last_report() -> None:
     assert (made.devices.unknown, made.devices.unhealthy) == (("e",), ("c",))
 
 
+def test_a_file_with_rings_is_not_deployed_at_once_unawares() -> None:
+    made = planned(f"{BOTH}\nrings: [{{name: canary, target: thinggroup/canary}}]", world())
+    assert codes(made) == ["RINGS"]
+
+
 def test_an_empty_group_is_told() -> None:
     assert codes(planned(BOTH, world(members=(), devices={}))) == ["NO_DEVICES"]
 

@@ -90,7 +90,7 @@ def planned(text: str | Desired, world: Live, **options: Any) -> Plan:
     """Plan what a fleet file says; ``target`` may be left out of it."""
     if isinstance(text, Desired):
         return plan(text, world, now_s=NOW_S, **options)
-    whole = text if "target" in text else f"target: thinggroup/drones\n{text}"
+    whole = text if text.startswith("target") else f"target: thinggroup/drones\n{text}"
     return plan(parse_desired(whole, file="fleet.yaml"), world, now_s=NOW_S, **options)
 
 

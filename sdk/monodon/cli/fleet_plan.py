@@ -1,6 +1,7 @@
 """``monodon fleet plan`` and ``export``: what would change, and what is live."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -96,10 +97,9 @@ def kept_plan(file: Path) -> "Plan | None":
     """
     from monodon.fleet.planned import read_plan
 
-    if file.suffix != ".json":
-        return None
     try:
-        document = json.loads(file.read_bytes())
+        content = file.read_bytes()
+        document = json.loads(content) if content.lstrip()[:1] == b"{" else None
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(document, dict) or "token" not in document or "request" not in document:
@@ -129,7 +129,10 @@ def _without_values(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _keep(made: "Plan", path: Path) -> None:
+    """Write a plan where only its owner can read it: configurations may be secret."""
     try:
-        path.write_text(json.dumps(made.to_json(), indent=2) + "\n", encoding="utf-8")
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(json.dumps(made.to_json(), indent=2) + "\n")
     except OSError as error:
         raise FleetError(f"cannot write {path}: {error.strerror}") from error

@@ -90,6 +90,12 @@ def _findings(
     changes: tuple[Difference, ...],
     kind: str,
 ) -> Iterator[Finding]:
+    if desired.rings:
+        yield hazards.warning(
+            "RINGS",
+            f"the file has {len(desired.rings)} rings, and this is for the whole target at once",
+            "deploy ring by ring: monodon fleet rings",
+        )
     yield from hazards.removals(changes)
     yield from hazards.versions(desired, before, live.components)
     yield from hazards.dependencies(after, live.components)
