@@ -137,6 +137,33 @@ async def test_several_groups_stack(device: Any, cloud: Any) -> None:
     assert device.installed() == {"B": "1.0.0"}
 
 
+async def test_leaving_a_group_takes_effect_with_the_next_deployment(device: Any, cloud: Any) -> None:
+    """Rule F2; rule F1: the group that was left is forgotten."""
+    cloud.publish("A", "1.0.0", {"Run": FOREVER})
+    cloud.publish("B", "1.0.0", {"Run": FOREVER})
+    device.uplink.groups = ("one", "two")
+    await device.deploy({"A": "1.0.0"}, group="one")
+    await device.deploy({"B": "1.0.0"}, group="two")
+    device.uplink.groups = ("two",)
+    assert device.states() == {"A": "RUNNING", "B": "RUNNING"}
+    await device.deploy({"B": "1.0.0"}, group="two")
+    assert device.states() == {"B": "RUNNING"}
+    assert set(device.state.targets()) == {"thinggroup/two"}
+
+
+async def test_the_same_version_again_becomes_the_former_one(device: Any, cloud: Any) -> None:
+    """Rule F4, a slip in AWS's device: the artifacts of what ran before go at that cleanup."""
+    for version in ("1.0.0", "2.0.0"):
+        cloud.publish("A", version, {}, artifacts={"f": version.encode()})
+        await device.deploy({"A": version})
+    await device.deploy({"A": "2.0.0"})
+    await device.idle()
+    installed = device.state.installed[ComponentName("A")]
+    assert installed.previous_version == installed.version
+    folder = device.store.artifacts_path(ComponentName("A"), installed.version).parent
+    assert [path.name for path in folder.iterdir()] == ["2.0.0"]
+
+
 async def test_24_a_cloud_that_is_away_is_waited_for_unless_the_store_has_it(device: Any, cloud: Any) -> None:
     """Section 5.4, step 3: on failure the candidate; without one the call is retried on network errors."""
     cloud.publish("A", "1.0.0", {})

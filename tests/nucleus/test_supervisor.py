@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,21 @@ async def test_what_a_step_finds(bench: Bench) -> None:
         in log
     )
     assert "serviceName=com.example.A, currentState=NEW}" in log
+
+
+async def test_a_script_goes_on_after_a_command_that_fails(bench: Bench) -> None:
+    """Rule E1: ``sh -c`` without ``-e``; rule E5: the system's folders are on PATH."""
+    status = await bench.run({"Startup": 'false; case ":$PATH:" in *:/usr/sbin:*) echo on >> "$ROOT/trace";; esac'})
+    assert (status.state, bench.trace()) == (R, ["on"])
+
+
+async def test_a_retry_waits_for_nothing(bench: Bench) -> None:
+    """Rules X3 and X4: no pause between attempts; Shutdown runs once for each, the last in BROKEN."""
+    started = time.monotonic()
+    await bench.run({"Startup": "exit 1", "Shutdown": trace("shutdown")})
+    assert bench.supervisor.status(A).state is B
+    await bench.until(lambda _: len(bench.trace()) == 3)
+    assert time.monotonic() - started < 5
 
 
 async def test_stdin_is_left_open(bench: Bench) -> None:
