@@ -13,6 +13,7 @@ from monodon.cloud.jobs import JobExecution, Jobs
 from monodon.cloud.protocol.errors import ServiceError
 from monodon.cloud.store import Store
 from monodon.core.json import Json
+from monodon.core.rollout import ExecutionStatus
 
 NAMESPACE = "aws-gg-deployment"
 GROUP = "arn:aws:iot:eu-west-1:123456789012:thinggroup/drones"
@@ -31,7 +32,13 @@ class World:
     seen: list[JobExecution] = field(default_factory=list)
     ended: list[tuple[str, str]] = field(default_factory=list)
 
+    soon: Callable[[Callable[[], None]], None] = lambda work: work()
+
     def __post_init__(self) -> None:
+        self.open()
+
+    def open(self) -> None:
+        """Begin, or begin again as after a kill."""
         self.jobs = Jobs(
             store=self.store,
             broker_publish=self.publish,
@@ -41,6 +48,7 @@ class World:
             now=lambda: self.now,
             region="eu-west-1",
             account="123456789012",
+            soon=self.soon,
         )
 
     def publish(self, topic: str, payload: bytes | Callable[[], bytes]) -> None:
@@ -388,3 +396,73 @@ def test_the_http_api_of_a_thing_says_the_same(world: World) -> None:
             call()
         assert caught.value.code == code
     assert jobs.start_next_pending_job_execution({"thingName": "one"}, CONTEXT) == {}
+
+
+def test_a_rollout_of_ten_hours_takes_no_time(world: World) -> None:
+    """Time is a number: 600 things at one a minute are reached in ten hours, and never two in the same minute."""
+    world.members = {f"thing-{number:04}" for number in range(601)}
+    with world.store.transaction():
+        world.create(rollout={"maximumPerMinute": 1})
+        for minute in range(600):
+            assert sum(world.jobs.counts("job-1").values()) == minute + 1
+            world.now += 59
+            world.jobs.tick(world.now)
+            assert sum(world.jobs.counts("job-1").values()) == minute + 1
+            world.now += 1
+            world.jobs.tick(world.now)
+    assert world.now - 1000 == 10 * 3600
+    assert world.jobs.counts("job-1") == {ExecutionStatus.QUEUED: 601}
+
+
+class Slices:
+    """Work that is to be done soon, for a test to do it, or not."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+
+    def __call__(self, work: Callable[[], None]) -> None:
+        self.waiting.append(work)
+
+    def all(self) -> int:
+        count = 0
+        while self.waiting:
+            self.waiting.pop(0)()
+            count += 1
+        return count
+
+
+def test_a_job_for_thousands_is_handed_out_in_slices_and_survives_a_kill(world: World) -> None:
+    world.members = {f"thing-{number:04}" for number in range(1000)}
+    world.soon = slices = Slices()
+    world.open()
+    world.create()
+    assert sum(world.jobs.counts("job-1").values()) == 200
+    slices.waiting.pop(0)()
+    assert sum(world.jobs.counts("job-1").values()) == 400
+    slices.waiting.clear()  # killed: what was answered is not forgotten
+    world.open()
+    world.jobs.tick(world.now)
+    slices.all()
+    assert world.jobs.counts("job-1") == {ExecutionStatus.QUEUED: 1000}
+    assert {execution.thing for execution in world.jobs.executions("job-1")} == world.members
+
+
+def test_a_cancelled_job_of_thousands_hands_nothing_out_any_more(world: World) -> None:
+    """Its executions end in slices; those whose turn has not come are not shown to their things."""
+    world.members = {f"thing-{number:04}" for number in range(1000)}
+    world.soon = slices = Slices()
+    world.open()
+    world.create()
+    slices.all()
+    assert world.update("IN_PROGRESS", "thing-0998")[0] == "accepted"
+    world.jobs.cancel("job-1")
+    assert world.jobs.counts("job-1")[ExecutionStatus.CANCELED] == 200
+    assert world.ask(f"$next/namespace-{NAMESPACE}/get", "thing-0999")[1] == {"timestamp": 1000}
+    assert world.update("IN_PROGRESS", "thing-0999")[1]["code"] == "InvalidStateTransition"
+    slices.waiting.clear()
+    world.open()
+    assert world.ask(f"$next/namespace-{NAMESPACE}/get", "thing-0997")[1] == {"timestamp": 1000}
+    world.jobs.tick(world.now)
+    slices.all()
+    assert world.jobs.counts("job-1") == {ExecutionStatus.CANCELED: 999, ExecutionStatus.IN_PROGRESS: 1}
+    assert world.update("SUCCEEDED", "thing-0998")[0] == "accepted"

@@ -272,3 +272,47 @@ async def test_another_address_than_loopback_needs_strict(tmp_path: Path) -> Non
     assert "--strict" in str(caught.value.hint)
     async with Cloud(tmp_path / "strict", host="0.0.0.0", strict=True).running() as ready:
         assert "localhost" not in ready.https_endpoint
+
+
+async def test_what_a_nucleus_signs_is_taken(cloud: Any, tmp_path: Path) -> None:
+    """The nucleus's own code (awscrt's signer): a GET of an object, a call with an ARN in its path."""
+    from monodon.nucleus.uplink.exchange import Request
+    from monodon.nucleus.uplink.protocol import RoleCredentials
+    from monodon.nucleus.uplink.s3 import ObjectAddress, signed_get
+    from monodon.nucleus.uplink.signing import signed
+
+    key = root_key(tmp_path)
+
+    def lend() -> RoleCredentials:
+        with client(cloud, "sts", key) as sts, client(cloud, "s3", key) as s3:
+            s3.create_bucket(Bucket="artifacts")
+            s3.put_object(Bucket="artifacts", Key="a b/k~(1).zip", Body=b"zip")
+            lent = sts.assume_role(RoleArn="arn:aws:iam::123456789012:role/r", RoleSessionName="me")["Credentials"]
+        return RoleCredentials(
+            access_key_id=lent["AccessKeyId"],
+            secret_access_key=lent["SecretAccessKey"],
+            session_token=lent["SessionToken"],
+            expiration=lent["Expiration"],
+        )
+
+    credentials = await cloud.off_loop(lend)
+    address = ObjectAddress(url=f"{cloud.ready.endpoint}/artifacts/a%20b/k~%281%29.zip", region=REGION)
+    arn = "arn%3Aaws%3Agreengrass%3Aus-east-1%3A123456789012%3Acomponents%3Anone"
+    versions = Request(url=f"{cloud.ready.endpoint}/greengrass/v2/components/{arn}/versions")
+    asked = (
+        (await signed_get(address, credentials), 200),
+        (await signed(versions, credentials, service="greengrass", region=REGION), 404),
+        (await signed(versions, credentials, service="greengrass", region="eu-west-1"), 404),
+    )
+
+    def get(request: Request) -> int:
+        given = urllib.request.Request(request.url, headers=dict(request.headers))
+        try:
+            with urllib.request.urlopen(given, timeout=10) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    for request, status in asked:
+        assert await cloud.off_loop(lambda request=request: get(request)) == status
