@@ -1,5 +1,6 @@
 """The core device's own authority: its files, its renewal, and what happens without the library it needs."""
 
+import base64
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -7,10 +8,13 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from monodon.core.client_devices import Authority, KeyType
 from monodon.errors import StateError
-from monodon.nucleus.local_authority import new_server_key, open_authority, read_certificate, sign_server
+from monodon.nucleus.local_authority import Signer, new_server_key, open_authority, read_certificate, sign_server
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 EC = Authority(key_type=KeyType.EC)
@@ -47,6 +51,31 @@ def test_what_it_signed_is_known_and_nothing_else(tmp_path: Path) -> None:
     assert not theirs.has_issued(certificate, NOW + timedelta(minutes=1))
     rsa = open_authority(tmp_path / "c", Authority(key_type=KeyType.RSA), NOW)
     assert not rsa.has_issued(certificate, NOW + timedelta(minutes=1))
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Signer, bytes]:
+    """An authority and a certificate of its own, in DER."""
+    signer = open_authority(tmp_path_factory.mktemp("authority"), EC, NOW)
+    pem = sign_server(signer, new_server_key(KeyType.EC), "x", ("localhost",), NOW, timedelta(hours=1))
+    return signer, x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
+
+
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4))
+@example([(12, 93)])
+@settings(max_examples=200, deadline=None)
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+def test_any_bytes_are_a_certificate_or_none(signed: tuple[Signer, bytes], changes: list[tuple[int, int]]) -> None:
+    signer, der = signed
+    changed = bytearray(der)
+    for place, value in changes:
+        changed[place % len(der)] = value
+    text = base64.encodebytes(bytes(changed)).decode()
+    try:
+        certificate = read_certificate(f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n")
+    except ValueError:
+        return
+    assert signer.has_issued(certificate, NOW) is (bytes(changed) == der)
 
 
 @pytest.mark.parametrize("damaged", ["ca.pem", "ca.key"])

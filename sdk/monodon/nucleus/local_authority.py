@@ -90,8 +90,12 @@ def read_certificate(pem: str) -> "x509.Certificate":
     """
     _check_library()
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
 
-    return x509.load_pem_x509_certificate(pem.encode())
+    try:
+        return x509.load_pem_x509_certificate(pem.encode())
+    except (x509.InvalidVersion, UnsupportedAlgorithm) as error:
+        raise ValueError(str(error)) from error
 
 
 def is_valid_at(certificate: "x509.Certificate", now: datetime) -> bool:
