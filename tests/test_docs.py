@@ -1,6 +1,7 @@
 """The documentation is true: its code runs, its commands work, its links lead somewhere."""
 
 import asyncio
+import hashlib
 import json
 import os
 import re
@@ -76,6 +77,8 @@ def test_every_decision_is_listed() -> None:
 @pytest.mark.xdist_group("journeys")
 def test_the_commands_of_the_readme_work(tmp_path: Path, packages: tuple[Package, ...], build_cache: Path) -> None:
     """In a folder that looks like a fresh checkout, one after the other, in one shell."""
+    # The environment is shared with this checkout: were it out of date, the commands would install that folder into it.
+    assert is_up_to_date(), "run scripts/setup dev first"
     for path in CHECKOUT.iterdir():
         if path.name not in (".git", ".monodon"):
             (tmp_path / path.name).symlink_to(path)
@@ -95,6 +98,14 @@ def test_the_commands_of_the_readme_work(tmp_path: Path, packages: tuple[Package
     assert "recall" in done.stdout
     assert "drone-1  HEALTHY" in done.stdout
     check_story(json.loads((tmp_path / "demo.json").read_text()))
+
+
+def is_up_to_date() -> bool:
+    """Tell whether ``scripts/setup dev`` has nothing to do: its stamp is the digest of what it installs from."""
+    names = ("scripts/locks/dev.txt", "pyproject.toml", "components/monodon.PythonRuntime/requirements.txt")
+    stamp = CHECKOUT / ".venv/.monodon-dev"
+    digest = hashlib.sha256(b"".join((CHECKOUT / name).read_bytes() for name in names)).hexdigest()
+    return stamp.exists() and stamp.read_text().strip() == digest
 
 
 def check_story(result: dict[str, Any]) -> None:
