@@ -21,7 +21,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,76 +30,31 @@ from monodon.core.deployment import (
     SUCCEEDED,
     Deployment,
     DetailedStatus,
-    Outcome,
     Status,
     UpdateAction,
     failure,
     rejection,
 )
-from monodon.core.json import Json
-from monodon.core.names import ComponentName
 from monodon.core.plan import Change, Target, compare, dependency_order
 from monodon.core.pointers import NoPointer
 from monodon.core.target import Device, new_bootstraps, restarting_settings, validated_changes
 from monodon.errors import DeploymentError, MonodonError, StateError
 from monodon.nucleus.application import DISK_PAUSE_S, Application, Move, complain
+from monodon.nucleus.hooks import NO_HOOKS
+from monodon.nucleus.hooks import Hooks as Hooks
+from monodon.nucleus.hooks import Progress as Progress
 from monodon.nucleus.notes import Ending, Note, Phase, Versions
 from monodon.nucleus.patience import Patience
 from monodon.nucleus.preparation import Preparation, Prepared
 from monodon.nucleus.queue import DeploymentQueue, Entry
+from monodon.nucleus.reporting import Reporting
 from monodon.nucleus.restarting import RestartPath
 from monodon.nucleus.state import DeviceState
 from monodon.nucleus.store import Store
 from monodon.nucleus.transition import STEADY_S, Supervisor
-from monodon.nucleus.uplink.protocol import Arrival, Channel, DeploymentArrived, Uplink
+from monodon.nucleus.uplink.protocol import Arrival, DeploymentArrived, Uplink
 
 _log = logging.getLogger(__name__)
-
-#: How many deployments `Deployer.deployments` remembers.
-REMEMBERED = 100
-
-
-async def _go_ahead(deployment_id: str, timeout_s: float) -> float:
-    return 0.0
-
-
-async def _accept(name: ComponentName, configuration: Json, deployment_id: str, timeout_s: float) -> str | None:
-    return None
-
-
-async def _tell_nobody(deployment_id: str) -> None:
-    return None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hooks:
-    """What components have to say to a deployment, by way of the IPC services.
-
-    ``ask_update(deployment_id, timeout_s)`` tells every subscriber, waits for answers, and returns for how many
-    seconds the longest deferral asks, 0 for none; ``awaited()`` names those who still have to agree.
-    ``updated(deployment_id)`` tells that it is done.
-    ``validate(name, configuration, deployment_id, timeout_s)`` returns why a component refuses its new
-    configuration (or that it did not answer in time), None if it does not.
-    """
-
-    ask_update: Callable[[str, float], Awaitable[float]] = _go_ahead
-    awaited: Callable[[], str] = lambda: ""
-    updated: Callable[[str], Awaitable[None]] = _tell_nobody
-    validate: Callable[[ComponentName, Json, str, float], Awaitable[str | None]] = _accept
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How one deployment fares: ``unchanged_roots`` are the roots that it found as it wanted them, ``awaited`` is for
-    whom it waits at the moment.
-    """
-
-    deployment: Deployment
-    status: Status
-    created_ms: int
-    outcome: Outcome | None = None
-    unchanged_roots: tuple[str, ...] = ()
-    awaited: str = ""
 
 
 class Deployer:
@@ -116,7 +71,7 @@ class Deployer:
         thing: str,
         root: Path,
         report: Callable[[Progress], Awaitable[None]] | None = None,
-        hooks: Hooks = Hooks(),
+        hooks: Hooks = NO_HOOKS,
         restart: Callable[[int], None] | None = None,
         region: str | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
@@ -136,8 +91,9 @@ class Deployer:
             disk_pause_s: how long to wait before a disk is asked again to take what a rollback has to write.
             at: called with a name at each point where being killed must do no harm (crash tests).
         """
-        self._state, self._store, self._supervisor, self._uplink = state, store, supervisor, uplink
-        self._report, self._hooks, self._now_ms, self._at = report, hooks, now_ms, at
+        self._state, self._store, self._supervisor = state, store, supervisor
+        self._hooks, self._now_ms, self._at = hooks, now_ms, at
+        self._reporting = Reporting(uplink, report)
         self._patience = Patience(configured=timeout_s)
         self._application = Application(
             state=state,
@@ -174,7 +130,6 @@ class Deployer:
         self._canceled: set[str] = set()
         #: Deployments that components were asked about, and are told the end of.
         self._notified: set[str] = set()
-        self._progress: dict[str, Progress] = {}
         #: Ends that were reported and that the disk refused to take; they come before anything else is written.
         self._unwritten: list[Ending] = []
 
@@ -191,7 +146,7 @@ class Deployer:
             self.cancel(current.deployment_id)
         if not self._queue.add(entry):
             return False
-        self._note_progress(entry, Status.QUEUED)
+        self._reporting.note(entry, Status.QUEUED)
         self._arrived.set()
         return True
 
@@ -207,11 +162,11 @@ class Deployer:
 
     def deployments(self) -> tuple[Progress, ...]:
         """The deployments that wait, run, or have ended since the nucleus started, oldest first."""
-        return tuple(self._progress.values())
+        return self._reporting.all()
 
     def progress(self, deployment_id: str) -> Progress | None:
         """How one of them fares."""
-        progress, current = self._progress.get(deployment_id), self._current
+        progress, current = self._reporting.of(deployment_id), self._current
         if progress is None or current is None or current.deployment_id != deployment_id:
             return progress
         return replace(progress, awaited=self._application.awaited() or self._agreement())
@@ -238,7 +193,7 @@ class Deployer:
         if self._open is None or not self._open.is_standstill:
             self._start_all()
         if self._open is not None:
-            self._note_progress(self._open.entry, Status.IN_PROGRESS)
+            self._reporting.note(self._open.entry, Status.IN_PROGRESS)
             await self._process(self._recover(self._open))
             self._open = None
         while True:
@@ -280,7 +235,7 @@ class Deployer:
             self._write_former_ends()
             self._state.begin(Note(phase=Phase.PREPARING, entry=entry).to_record())
             self._at("deployment begun")
-            await self._tell(entry, Status.IN_PROGRESS)
+            await self._reporting.tell(entry, Status.IN_PROGRESS)
             prepared = await self._prepare_cancellably(entry)
             if prepared is None:
                 await self._end(entry, Ending(outcome=CANCELED))
@@ -419,7 +374,7 @@ class Deployer:
         except StateError as error:
             _log.error("the end of deployment %s could not be noted: %s", entry.deployment_id, error)
         self._at("end noted")
-        await self._tell_uplink(entry, outcome.status, outcome)
+        await self._reporting.tell_uplink(entry, outcome.status, outcome)
         self._at("end reported")
         try:
             self._write_former_ends()
@@ -429,7 +384,7 @@ class Deployer:
             _log.error("the end of deployment %s could not be written yet: %s", entry.deployment_id, error)
         self._at("committed")
         _log.info("deployment %s: %s %s", entry.deployment_id, outcome.status, outcome.detailed or "")
-        await self._tell_listeners(entry, outcome.status, outcome, ending.unchanged_roots)
+        await self._reporting.tell_listeners(entry, outcome.status, outcome, ending.unchanged_roots)
         if entry.deployment_id in self._notified:
             self._notified.discard(entry.deployment_id)
             await self._hooks.updated(entry.deployment_id)
@@ -454,42 +409,6 @@ class Deployer:
             await self._store.clean({*running, *former, *tried})
         except OSError as error:
             _log.warning("the component store could not be cleaned: %s", error)
-
-    async def _tell(self, entry: Entry, status: Status) -> None:
-        await self._tell_uplink(entry, status, None)
-        await self._tell_listeners(entry, status, None)
-
-    async def _tell_uplink(self, entry: Entry, status: Status, outcome: Outcome | None) -> None:
-        """Report to where the deployment came from; a cancelled job gets no answer (Q5)."""
-        arrival = entry.arrival
-        if arrival is None or (status is Status.CANCELED and arrival.channel is Channel.JOB):
-            return
-        try:
-            await self._uplink.report(arrival, str(status), outcome)
-        except MonodonError as error:
-            _log.error("the status %s of deployment %s could not be reported: %s", status, entry.deployment_id, error)
-
-    async def _tell_listeners(
-        self, entry: Entry, status: Status, outcome: Outcome | None, unchanged_roots: tuple[str, ...] = ()
-    ) -> None:
-        progress = self._note_progress(entry, status, outcome, unchanged_roots)
-        if self._report is not None:
-            await self._report(progress)
-
-    def _note_progress(
-        self, entry: Entry, status: Status, outcome: Outcome | None = None, unchanged_roots: tuple[str, ...] = ()
-    ) -> Progress:
-        progress = Progress(
-            deployment=entry.deployment,
-            status=status,
-            created_ms=entry.created_ms,
-            outcome=outcome,
-            unchanged_roots=unchanged_roots,
-        )
-        self._progress[entry.deployment_id] = progress
-        while len(self._progress) > REMEMBERED:
-            del self._progress[next(iter(self._progress))]
-        return progress
 
 
 def _no_change(error: Exception) -> DetailedStatus | None:
