@@ -89,3 +89,25 @@ def test_the_value_of_a_variable_has_no_wildcards() -> None:
 def test_what_is_no_policy_says_why(text: str) -> None:
     with pytest.raises(PolicyError):
         read_policy(text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "resource", "covers"),
+    [
+        ("a/*/b/*/c", "a/1/b/2/c", True),
+        ("a/*/b/*/c", "a/b/c", False),
+        ("a*b*a", "aba", True),
+        ("a*a", "a", False),
+        ("*", "", True),
+        ("${t}/*", "one/x", True),
+        ("${t}/*", "two/x", False),
+        ("${t}?", "one*", True),
+        ("${t}", "o*e", False),
+        ("${*}${t}", "*one", True),
+        ("${open", "${open", True),
+        ("${unknown}*", "x", False),
+    ],
+)
+def test_patterns_cover_piece_by_piece(pattern: str, resource: str, covers: bool) -> None:
+    text = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": pattern}]})
+    assert allowed([read_policy(text)], "iot:Publish", resource, {"t": "one"}) is covers

@@ -85,6 +85,7 @@ def run(
     )
     for library in ("asyncio", "uvicorn.error"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    from monodon.cloud.allocation import keep_one_heap
     from monodon.cloud.cloud import Cloud
     from monodon.cloud.fairness import fair_loop
     from monodon.cloud.settings import read_settings
@@ -94,6 +95,7 @@ def run(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--limit") from error
     cloud = Cloud(state, host=host, port=port, mqtt_port=mqtt_port, region=region, strict=strict, settings=settings)
+    keep_one_heap()
     with asyncio.Runner(loop_factory=fair_loop) as runner:
         runner.run(_run(cloud))
 

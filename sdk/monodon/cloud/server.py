@@ -33,6 +33,8 @@ _TLS_HANDSHAKE = 0x16
 _KEEP_ALIVE_S = 75
 _GRACE_S = 3
 _HANDSHAKE_S = 15
+_READ_BYTES = 64 * 1024
+HEAD_WITHIN_S = 30.0
 #: A connection that says nothing does not stay.
 _FIRST_BYTE_S = 60.0
 
@@ -135,6 +137,8 @@ class _FirstByte(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        if hasattr(transport, "max_size"):
+            transport.max_size = _READ_BYTES  # asyncio's 256 KiB are held four times over on their way through HTTP
         self._waiting.add(self)
         self._deadline = asyncio.get_running_loop().call_later(_FIRST_BYTE_S, self.close)
 
@@ -183,7 +187,26 @@ class _Tls(sslproto.SSLProtocol):
 
 
 class _Connection(H11Protocol):
-    """uvicorn's HTTP/1.1, with the peer's certificate in the scope."""
+    """uvicorn's HTTP/1.1, with the peer's certificate in the scope, and a deadline for half a head of a request."""
+
+    _half_head: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        is_waiting = self.cycle is None or self.cycle.response_complete
+        if is_waiting and self._half_head is None:
+            self._half_head = asyncio.get_running_loop().call_later(HEAD_WITHIN_S, self.transport.abort)
+        elif not is_waiting:
+            self._forget_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def _forget_head(self) -> None:
+        if self._half_head is not None:
+            self._half_head.cancel()
+            self._half_head = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

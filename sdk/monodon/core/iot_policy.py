@@ -127,38 +127,68 @@ def _applies(statement: Statement, action: str, resource: str, variables: Mappin
 
 def _fits(patterns: Sequence[str], resource: str, variables: Mapping[str, str]) -> bool:
     return any(
-        _pattern(pattern, tuple(sorted(_used(pattern, variables).items()))).fullmatch(resource) is not None
-        for pattern in patterns
-        if _is_known(pattern, variables)
+        _covers(pattern, resource, variables) for pattern in patterns if _names(pattern) <= variables.keys() | _LITERALS
     )
 
 
-def _used(pattern: str, variables: Mapping[str, str]) -> dict[str, str]:
-    return {name: variables[name] for name in _VARIABLE.findall(pattern) if name in variables}
+@lru_cache(maxsize=4096)
+def _names(pattern: str) -> frozenset[str]:
+    """The variables in a pattern."""
+    return frozenset(_VARIABLE.findall(pattern))
 
 
-def _is_known(pattern: str, variables: Mapping[str, str]) -> bool:
-    return all(name in variables or name in _LITERALS for name in _VARIABLE.findall(pattern))
+def _covers(pattern: str, resource: str, variables: Mapping[str, str]) -> bool:
+    """Whether a pattern covers a resource; the values of variables have no wildcards.
+
+    Each thing has patterns of its own through its variables: they are compared piece by piece, never compiled.
+    """
+    parts = _parts(pattern)
+    if "?" in parts:
+        return _compiled(parts, variables).fullmatch(resource) is not None
+    pieces = [""]
+    for part in parts:
+        if part == "*":
+            pieces.append("")
+        else:
+            pieces[-1] += _value(part, variables)
+    if len(pieces) == 1:
+        return resource == pieces[0]
+    first, last = pieces[0], pieces[-1]
+    at, end = len(first), len(resource) - len(last)
+    if end < at or not resource.startswith(first) or not resource.endswith(last):
+        return False
+    for piece in pieces[1:-1]:
+        found = resource.find(piece, at, end)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return True
 
 
 @lru_cache(maxsize=4096)
-def _pattern(pattern: str, variables: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
-    """A resource pattern as a regular expression; the values of variables have no wildcards."""
-    values = {**_LITERALS, **dict(variables)}
-    parts: list[str] = []
-    position = 0
-    for found in _VARIABLE.finditer(pattern):
-        parts.append(_wildcards(pattern[position : found.start()]))
-        parts.append(re.escape(values[found[1]]))
-        position = found.end()
-    parts.append(_wildcards(pattern[position:]))
-    return re.compile("".join(parts), re.DOTALL)
+def _parts(pattern: str) -> tuple[str, ...]:
+    """Texts (with ``=`` before them), variables (``${name}``) and wildcards of a pattern."""
+    texts = re.split(r"(\$\{[^}]*\}|\*|\?)", pattern)
+    return tuple(text if text in ("*", "?") or _VARIABLE.fullmatch(text) else f"={text}" for text in texts if text)
+
+
+def _value(part: str, variables: Mapping[str, str]) -> str:
+    if part.startswith("="):
+        return part[1:]
+    name = part[2:-1]
+    return _LITERALS.get(name) or variables[name]
+
+
+def _compiled(parts: Sequence[str], variables: Mapping[str, str]) -> re.Pattern[str]:
+    wild = {"*": ".*", "?": "."}
+    return re.compile("".join(wild.get(part) or re.escape(_value(part, variables)) for part in parts), re.DOTALL)
 
 
 def _wildcards(text: str) -> str:
     return "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in text)
 
 
+@lru_cache(maxsize=1024)
 def _like(pattern: str, text: str) -> bool:
     return re.fullmatch(_wildcards(pattern), text, re.DOTALL) is not None
 
