@@ -67,6 +67,8 @@ class JobRollout:
         self._region = region
         self._account = account
         self._soon = soon
+        #: Jobs that will be gone on with soon: a tick leaves them alone.
+        self._continuing: set[str] = set()
 
     def job(self, job_id: str) -> Job:
         """One job.
@@ -83,6 +85,7 @@ class JobRollout:
         """Go on with rollouts, and time out what has been in progress for too long; call it every second or so."""
         overdue = self._jobs.overdue(now, SLICE)
         due = [job for job in self._jobs.jobs() if job.again_at is not None and job.again_at <= now]
+        due = [job for job in due if job.job_id not in self._continuing]
         if not overdue and not due:
             return
         with self._store.transaction():
@@ -108,7 +111,17 @@ class JobRollout:
 
     def _continue(self, job: Job) -> None:
         """Go on with a job after this transaction."""
-        self._store.after_commit(lambda: self._soon(lambda: self._go_on(job.job_id)))
+
+        def go_on() -> None:
+            self._continuing.discard(job.job_id)
+            self._go_on(job.job_id)
+
+        def soon() -> None:
+            if job.job_id not in self._continuing:
+                self._continuing.add(job.job_id)
+                self._soon(go_on)
+
+        self._store.after_commit(soon)
 
     # Handing out
 
