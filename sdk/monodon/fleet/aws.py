@@ -42,8 +42,17 @@ class Aws:
     @cached_property
     def account(self) -> str:
         """The account's twelve digits."""
+        return str(self._caller["Account"])
+
+    @property
+    def operator(self) -> str:
+        """The ARN of whoever these credentials are."""
+        return str(self._caller["Arn"])
+
+    @cached_property
+    def _caller(self) -> Any:
         with told():
-            return str(self._client("sts").get_caller_identity()["Account"])
+            return self._client("sts").get_caller_identity()
 
     @property
     def bucket(self) -> str:
@@ -59,6 +68,11 @@ class Aws:
     def iot(self) -> Any:
         """The client of ``iot``."""
         return self._client("iot")
+
+    @cached_property
+    def data(self) -> Any:
+        """The client of ``iot-data``: shadows."""
+        return self._client("iot-data")
 
     @cached_property
     def iam(self) -> Any:
