@@ -346,7 +346,7 @@ def command(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_command_says_that_it_is_ready_and_ends_with_0(tmp_path: Path, number: int) -> None:
     with command("--root", str(tmp_path / "r"), "--thing", "kelp", "--quiet") as process:
         assert process.stdout is not None

@@ -42,6 +42,27 @@ def test_nobody_else_can_look_into_the_configuration(tmp_path: Path) -> None:
         assert (root / "config").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_folders_have_their_modes_whatever_the_umask(short: Path, umask: int) -> None:
+    long = short / ("x" * MAX_SOCKET_PATH_BYTES)
+    before = os.umask(umask)
+    try:
+        with (
+            claimed(short / "root") as root,
+            announced(root, {"pid": 1}),
+            socket_path(long, None, {"TMPDIR": str(short)}) as socket,
+        ):
+            found = {name: (root / name).stat().st_mode & 0o777 for name in ("", "config", "packages", "work")}
+            may_write = (root / "ready.json").stat().st_mode & 0o022
+            own = socket.parent.stat().st_mode & 0o777
+    finally:
+        os.umask(before)
+    is_root = os.geteuid() == 0
+    assert found == {"": 0o755 if is_root else 0o700, "config": 0o700, "packages": 0o755, "work": 0o755}
+    assert own == (0o711 if is_root else 0o700)
+    assert not may_write
+
+
 def test_what_is_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "ready.json").mkdir()
     with pytest.raises(StateError, match=r"cannot use .*ready.json"), claimed(tmp_path):

@@ -27,7 +27,9 @@ def command() -> None:
 )
 @click.option("--quiet", is_flag=True, help="Log into the root's logs/greengrass.log alone, not on stderr too.")
 def run(root: Path, init_config: Path | None, thing: str | None, on_reboot: str | None, quiet: bool) -> None:
-    """Run the nucleus until SIGTERM or SIGINT; ready.json in its folder and one line on stdout say that it is ready."""
+    """Run the nucleus until SIGTERM, SIGINT or SIGHUP; ready.json in its folder and one line on stdout say that it is
+    ready.
+    """
     gc.disable()  # loading makes many objects and drops none: collecting meanwhile costs a tenth of the start
     from monodon.nucleus.run import run
 

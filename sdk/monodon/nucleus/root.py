@@ -26,6 +26,8 @@ READY_FILE = "ready.json"
 SOCKET_FILE = "ipc.socket"
 CLI_FOLDER = "cli_ipc_info"
 CONFIG_FOLDER = "config"
+#: What the users whom components run as pass through, and nobody but the nucleus changes.
+SHARED_FOLDERS = ("packages", "work")
 #: Bytes of a Unix socket's path, without the NUL. Source: unix(7), ``sun_path``.
 MAX_SOCKET_PATH_BYTES = 107
 
@@ -38,8 +40,10 @@ def claimed(root: Path) -> Iterator[Path]:
         StateError: another nucleus holds it, or it cannot be written.
     """
     try:
-        # Components may run as other users: as root, they must be able to pass through.
-        root.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+        if not root.is_dir():
+            # Components may run as other users: as root, they must be able to pass through.
+            root.parent.mkdir(parents=True, exist_ok=True)
+            _make(root, 0o755 if os.geteuid() == 0 else 0o700)
         root = root.resolve()
         lock = os.open(root / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -56,17 +60,23 @@ def claimed(root: Path) -> Iterator[Path]:
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         with writable(root):
             (root / READY_FILE).unlink(missing_ok=True)
-            _hide(root / CONFIG_FOLDER)
+            _make(root / CONFIG_FOLDER, 0o700)
+            for name in SHARED_FOLDERS:
+                _make(root / name, 0o755)
         yield root
     finally:
         os.close(lock)
 
 
-def _hide(folder: Path) -> None:
-    """Make a folder that nobody else can look into, as AWS's nucleus does (section 4 of the device notes)."""
-    folder.mkdir(mode=0o700, exist_ok=True)
+def _make(folder: Path, mode: int) -> None:
+    """Make a folder of just this mode, whatever the umask; one of our own that is there gets it too.
+
+    A umask of 000 would let every user put other recipes and programs into a device that runs as root, one of 077 would
+    keep the users whom components run as from their own files. Source: section 4 of the device notes.
+    """
+    folder.mkdir(mode=mode, exist_ok=True)
     if folder.stat().st_uid == os.geteuid():
-        folder.chmod(0o700)
+        folder.chmod(mode)
 
 
 @contextmanager
@@ -117,6 +127,7 @@ def _own(folder: Path) -> None:
     wanted = 0o711 if os.geteuid() == 0 else 0o700
     with suppress(FileExistsError):
         folder.mkdir(mode=wanted)
+        folder.chmod(wanted)  # whatever the umask
     known = folder.lstat()
     if not stat.S_ISDIR(known.st_mode) or known.st_uid != os.geteuid() or known.st_mode & 0o066:
         raise StateError(f"{folder} is not this user's own folder", hint="remove it, or choose a shorter --root")
@@ -138,7 +149,7 @@ def tool_credentials(root: Path, token: str, socket: Path) -> Iterator[None]:
 @contextmanager
 def announced(root: Path, ready: Mapping[str, Json]) -> Iterator[None]:
     """Have ``ready.json`` in the root folder, whole, for as long as the block lasts."""
-    with _shown(root / READY_FILE, json.dumps(dict(ready), indent=2) + "\n", mode=0o666):
+    with _shown(root / READY_FILE, json.dumps(dict(ready), indent=2) + "\n", mode=0o644):
         yield
 
 

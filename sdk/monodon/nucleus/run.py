@@ -46,6 +46,12 @@ class End:
         await self._has_come.wait()
 
 
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """What tells a nucleus to stop its components and end: also the end of its terminal, unless under nohup."""
+    asked = (signal.SIGTERM, signal.SIGINT)
+    return asked if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (*asked, signal.SIGHUP)
+
+
 def run(
     root: Path,
     *,
@@ -55,7 +61,7 @@ def run(
     is_quiet: bool = True,
     reboot: str | None = None,
 ) -> None:
-    """Run the nucleus of ``root`` until SIGTERM or SIGINT; ``announce`` gets one line when it is ready.
+    """Run the nucleus of ``root`` until SIGTERM, SIGINT or SIGHUP; ``announce`` gets one line when it is ready.
 
     Args:
         reboot: the shell command that reboots this device, for Bootstrap steps that ask for it. Without one the
@@ -93,7 +99,7 @@ async def _run(
     """Run until told to stop; return the code of the restart that a deployment asked for."""
     end = End()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ending_signals():
         loop.add_signal_handler(number, end.stop)
     async with running(root, init_config=init_config, thing=thing, restart=end.restart) as nucleus:
         announce(f"monodon nucleus ready: {nucleus.identity.thing} in {nucleus.root}, process {nucleus.ready['pid']}")
