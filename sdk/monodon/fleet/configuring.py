@@ -34,20 +34,22 @@ def foretell(live: Part | None, before: Recipe | None, part: Part, recipe: Recip
     """
     old = EMPTY
     if live is not None:
-        old = _on_device(EMPTY, _defaults(before), live, _LIVE_MS)
-    defaults = _defaults(recipe)
+        old = on_device(EMPTY, defaults_of(before), live, _LIVE_MS)
+    defaults = defaults_of(recipe)
     return Foretold(
         before=old,
-        after=_on_device(old, defaults, part, _NEXT_MS),
-        fresh=_on_device(EMPTY, defaults, part, _NEXT_MS),
+        after=on_device(old, defaults, part, _NEXT_MS),
+        fresh=on_device(EMPTY, defaults, part, _NEXT_MS),
     )
 
 
-def _defaults(recipe: Recipe | None) -> Mapping[str, Json]:
+def defaults_of(recipe: Recipe | None) -> Mapping[str, Json]:
+    """Return a recipe's DefaultConfiguration; none where it cannot be read."""
     return recipe.configuration if recipe is not None else {}
 
 
-def _on_device(running: Configuration, defaults: Mapping[str, Json], part: Part, at_ms: int) -> Configuration:
+def on_device(running: Configuration, defaults: Mapping[str, Json], part: Part, at_ms: int) -> Configuration:
+    """Return what a deployment at a time makes of a device's configuration."""
     update = ConfigurationUpdate(merge=part.merge, reset=part.reset)
     resolved = resolve(running, defaults, update, at_ms=at_ms)
     return running.replace(resolved.value(), at_ms=at_ms)

@@ -94,6 +94,20 @@ def deployment(aws: Aws, deployment_id: str) -> Mapping[str, Any]:
     return answer
 
 
+def published_recipe(aws: Aws, name: str, version: str) -> Recipe | None:
+    """Return a version's recipe; None if there is none, or it cannot be read.
+
+    Raises:
+        FleetError: AWS refuses a call.
+    """
+    parsed = _parsed(version)
+    if parsed is None:
+        return None
+    with told():
+        found = _version(aws, name, parsed)
+    return found.recipe if found is not None else None
+
+
 def read_live(aws: Aws, desired: Desired) -> Live:
     """Read all that a plan for ``desired`` needs.
 

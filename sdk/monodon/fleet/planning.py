@@ -49,6 +49,22 @@ def plan(
     versions = {name: str(one.chosen.version) for name, one in live.components.items() if one.chosen is not None}
     after = carried(desired, before, target_arn=live.target_arn, versions=versions, parent_arn=parent_arn)
     foretold = dict(_foretold(before, after, live))
+    return planned(desired, before, after, live, foretold, now_s=now_s, allow=allow, again=again)
+
+
+def planned(
+    desired: Desired,
+    before: Content | None,
+    after: Content,
+    live: Live,
+    foretold: Mapping[str, Foretold],
+    *,
+    now_s: float,
+    allow: Collection[str] = (),
+    again: bool = False,
+) -> Plan:
+    """Return the plan that leads from one content to another; arguments as of `plan`."""
+    versions = {name: str(one.chosen.version) for name, one in live.components.items() if one.chosen is not None}
     changes = differences(before, after, foretold)
     if before is not None and not changes and (again or _status(live) in _ENDED):
         changes = (Difference(kind=Kind.CHANGED, what="deployment", old=_status(live), new="ACTIVE"),)
