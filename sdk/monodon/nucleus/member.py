@@ -10,7 +10,8 @@ from monodon.core.names import ComponentName
 from monodon.core.plan import Installed
 from monodon.core.recipe.model import DependencyType
 from monodon.deadlines import timeout
-from monodon.nucleus.execution import Device, Execution, Launched
+from monodon.nucleus.execution import Execution, Launched
+from monodon.nucleus.ready_step import Device
 
 _LOG = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
@@ -28,25 +28,26 @@ from monodon.core.lifecycle import (
     Status,
     advance,
     due,
-    is_out_of_the_way,
     is_ready,
     request,
 )
 from monodon.core.names import ComponentName
-from monodon.core.plan import Installed, RunWith, dependency_order
+from monodon.core.plan import Installed, RunWith
 from monodon.core.steps import read_error_reset_s
-from monodon.deadlines import timeout
-from monodon.errors import DeploymentError, StateError
+from monodon.errors import DeploymentError
 from monodon.nucleus import orphans
 from monodon.nucleus.changes import Changes as Changes
 from monodon.nucleus.changes import ComponentStatus as ComponentStatus
 from monodon.nucleus.changes import StatusChange as StatusChange
 from monodon.nucleus.changes import component_status
-from monodon.nucleus.execution import Device
+from monodon.nucleus.closing import UP, close_all
 from monodon.nucleus.limits import Limits
 from monodon.nucleus.logs import Logs
 from monodon.nucleus.member import Member
+from monodon.nucleus.members import Members
 from monodon.nucleus.process import is_running_child
+from monodon.nucleus.ready_step import Device
+from monodon.nucleus.waiting import Waiters
 
 _LOG = logging.getLogger(__name__)
 
@@ -59,13 +60,6 @@ _REPORT_CODES = {
     State.RUNNING: "RUN_ERROR",
     State.STOPPING: "SHUTDOWN_ERROR",
 }
-_UP = (State.STARTING, State.RUNNING)
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiter:
-    predicate: Callable[[Mapping[ComponentName, ComponentStatus]], bool]
-    future: asyncio.Future[None]
 
 
 class Supervisor:
@@ -108,16 +102,14 @@ class Supervisor:
         )
         self._clock = clock
         self._close_s = close_s
-        self._members: dict[ComponentName, Member] = {}
+        self._members = Members()
         self._statuses: dict[ComponentName, ComponentStatus] = {}
         self._stirred: dict[ComponentName, Member] = {}
-        #: Who needs a component to run; None until it is asked for again.
-        self._needed_by: dict[ComponentName, list[Member]] | None = None
         self._feeds: deque[tuple[Member, Event, Failure | None]] = deque()
         self._is_pumping = False
         self._is_closing = False
         self._changes: set[Changes] = set()
-        self._waiters: list[_Waiter] = []
+        self._waiters = Waiters(self.statuses())
         self._tasks = asyncio.TaskGroup()
         self._reaper = orphans.Reaper(is_running_child)
 
@@ -146,23 +138,25 @@ class Supervisor:
 
     def put(self, installed: Installed) -> None:
         """Learn a component, or a new definition of one; the process that runs goes on with the old one."""
-        member = self._members.get(installed.name)
-        if member is None or member.installed.dependencies != installed.dependencies:
-            self._needed_by = None
-        if member is None:
-            member = self._members[installed.name] = Member(
-                installed, self._device, feed=self._feed, is_ready=self._is_ready
-            )
+        if installed.name in self._members:
+            member = self._members[installed.name]
+            self._redefine(member, installed)
         else:
-            before = member.installed.run_with
-            member.execution.installed = installed
-            if installed.run_with.limits != before.limits:
-                self._limit(member)
+            member = Member(installed, self._device, feed=self._feed, is_ready=self._members.is_ready)
+            self._members.add(member)
         self._note(member)
-        for affected in self._members.values() if self._needed_by is None else self._dependers(installed.name):
+        for affected in self._members.dependers(installed.name):
             if affected.status.state is State.INSTALLED:
                 self._note(affected)
         self._pump()
+
+    def _redefine(self, member: Member, installed: Installed) -> None:
+        before = member.installed
+        member.execution.installed = installed
+        if installed.dependencies != before.dependencies:
+            self._members.rewire()
+        if installed.run_with.limits != before.run_with.limits:
+            self._limit(member)
 
     def start(self, name: ComponentName) -> None:
         """Ask a component to run; Install comes first, its hard dependencies gate it."""
@@ -187,7 +181,7 @@ class Supervisor:
         """
         if name not in self._members:
             return
-        await self.wait_until(lambda _: self._is_removable(name))
+        await self.wait_until(lambda _: self._members.is_removable(name))
         if name in self._members:
             self._ask(name, Request.UNINSTALL)
         await self.wait_until(lambda statuses: name not in statuses)
@@ -198,7 +192,7 @@ class Supervisor:
         Raises:
             DeploymentError: it failed, could not be run, or overran its time (COMPONENT_BOOTSTRAP_TIMEOUT).
         """
-        member = self._member(name)
+        member = self._members[name]
         outcome = await member.execution.bootstrap()
         if isinstance(outcome, int):
             return outcome
@@ -208,7 +202,7 @@ class Supervisor:
 
     def report(self, name: ComponentName, state: State) -> bool:
         """Take what a component's own code says of it; False when that cannot be said now, and is ignored."""
-        member = self._member(name)
+        member = self._members[name]
         event = REPORTABLE.get((member.status.state, state))
         if event is None:
             _LOG.debug("%s reports %s while %s: ignored", name, state, member.status.state)
@@ -222,7 +216,7 @@ class Supervisor:
 
     def pause(self, name: ComponentName) -> bool:
         """Freeze the processes of a running component; False when it does not run, or is paused already."""
-        member = self._member(name)
+        member = self._members[name]
         if member.status.state is not State.RUNNING or member.is_paused:
             return False
         member.execution.signal(signal.SIGSTOP)
@@ -231,7 +225,7 @@ class Supervisor:
 
     def resume(self, name: ComponentName) -> bool:
         """Let a paused component go on; False when it is not paused."""
-        member = self._member(name)
+        member = self._members[name]
         if not member.is_paused:
             return False
         member.execution.signal(signal.SIGCONT)
@@ -244,7 +238,7 @@ class Supervisor:
         Raises:
             StateError: there is no such component.
         """
-        self._member(name)
+        self._members[name]
         return self._statuses[name]
 
     def statuses(self) -> Mapping[ComponentName, ComponentStatus]:
@@ -253,7 +247,7 @@ class Supervisor:
 
     def pids(self, name: ComponentName) -> list[int]:
         """Return every process that runs for a component now."""
-        return self._member(name).execution.pids()
+        return self._members[name].execution.pids()
 
     def changes(self) -> Changes:
         """Return what to iterate for every change of state from now on; close it, or use ``async with``."""
@@ -266,23 +260,10 @@ class Supervisor:
 
         A component may have gone on by the time the caller does; `changes` tells of every state it was in.
         """
-        if predicate(self.statuses()):
-            return
-        waiter = _Waiter(predicate, asyncio.get_running_loop().create_future())
-        self._waiters.append(waiter)
-        try:
-            await waiter.future
-        finally:
-            self._waiters.remove(waiter)
-
-    def _member(self, name: ComponentName) -> Member:
-        try:
-            return self._members[name]
-        except KeyError:
-            raise StateError(f"the device has no component {name}") from None
+        await self._waiters.until(predicate)
 
     def _ask(self, name: ComponentName, wanted: Request) -> None:
-        member = self._member(name)
+        member = self._members[name]
         if self._is_closing:
             return
         member.status = request(member.status, wanted)
@@ -306,21 +287,14 @@ class Supervisor:
                     break
         finally:
             self._is_pumping = False
-        for waiter in self._waiters:
-            if waiter.future.done():
-                continue
-            try:
-                if waiter.predicate(self.statuses()):
-                    waiter.future.set_result(None)
-            except Exception as error:
-                waiter.future.set_exception(error)
+        self._waiters.ask()
 
     def _drive(self) -> bool:
         """Advance what can go on by itself, of those whose case may have changed; say whether any could."""
         moved = False
         while self._stirred:
             member = self._stirred.popitem()[1]
-            ready = member.status.state is State.INSTALLED and self._is_ready(member)
+            ready = member.status.state is State.INSTALLED and self._members.is_ready(member)
             if (event := due(member.status, is_ready=ready)) is not None:
                 self._advance(member, event, None)
                 moved = True
@@ -349,36 +323,19 @@ class Supervisor:
         for changes in self._changes:
             changes.add(change)
         is_lost = not is_ready(status, is_hard=True) and not self._is_closing
-        for depender in self._dependers(name):
-            if is_lost and depender.status.state in _UP:
+        for depender in self._members.dependers(name):
+            if is_lost and depender.status.state in UP:
                 depender.status = request(depender.status, Request.RESTART)
             self._note(depender)
         if status.state is State.UNINSTALLED:
-            del self._members[name], self._statuses[name], self._stirred[name]
-            self._needed_by = None
+            self._members.remove(name)
+            del self._statuses[name], self._stirred[name]
 
     def _note(self, member: Member) -> None:
         self._stirred[member.installed.name] = member
         if member.noted is not member.status:
             member.noted = member.status
             self._statuses[member.installed.name] = component_status(member.status)
-
-    def _dependers(self, name: ComponentName) -> list[Member]:
-        if self._needed_by is None:
-            self._needed_by = {}
-            for member in self._members.values():
-                for needed in member.hard_dependencies():
-                    self._needed_by.setdefault(needed, []).append(member)
-        return self._needed_by.get(name, [])
-
-    def _is_ready(self, member: Member) -> bool:
-        return all(
-            name in self._members and is_ready(self._members[name].status, is_hard=True)
-            for name in member.hard_dependencies()
-        )
-
-    def _is_removable(self, name: ComponentName) -> bool:
-        return all(is_out_of_the_way(member.status) for member in self._dependers(name))
 
     def _perform(self, member: Member, effect: Effect) -> None:
         previous, member.deadline = member.task, None
@@ -397,42 +354,20 @@ class Supervisor:
     async def _close(self) -> None:
         """Stop everything, dependers first, within their time; then end what is left."""
         self._is_closing = True
-        for member in self._members.values():
-            if member.status.state not in _UP:
-                member.status = replace(member.status, desired=())
-        try:
-            async with timeout(self._close_s), asyncio.TaskGroup() as group:
-                closing: dict[ComponentName, asyncio.Task[None]] = {}
-                order = dependency_order({name: member.installed for name, member in self._members.items()})
-                for name in reversed(order):
-                    before = [closing[each.installed.name] for each in self._dependers(name)
-                              if each.installed.name in closing]  # fmt: skip
-                    closing[name] = group.create_task(self._close_member(self._members[name], before))
-        except TimeoutError:
-            _LOG.warning("components took longer than %g s to stop; they are ended at once", self._close_s)
-        for member in tuple(self._members.values()):
-            await self._drop(member, grace_s=0)
+        await close_all(
+            self._members,
+            finish=self._finish,
+            wait_until=lambda holds: self.wait_until(lambda _: holds()),
+            time_s=self._close_s,
+        )
         await orphans.end(lambda: orphans.alive(orphans.marked(orphans.children(os.getpid()), self._device.mark(""))))
-        for name in self._members:
-            self._device.limits.forget(name)
+        for member in self._members:
+            self._device.limits.forget(member.installed.name)
 
-    async def _close_member(self, member: Member, before: list[asyncio.Task[None]]) -> None:
-        if before:
-            await asyncio.wait(before)
-        if member.status.state in (*_UP, State.STOPPING):
-            member.status = replace(member.status, desired=(State.FINISHED,))
-            self._note(member)
-            self._pump()
-            await self.wait_until(lambda _: member.status.state is not State.STOPPING)
-        elif member.status.state is State.BROKEN:
-            await self.wait_until(lambda _: not member.status.is_busy)
-        await self._drop(member)
-
-    async def _drop(self, member: Member, grace_s: float = orphans.GRACE_S) -> None:
-        if member.task is not None and not member.task.done():
-            member.task.cancel()
-            await asyncio.wait([member.task])
-        await member.execution.end_all(grace_s=grace_s)
+    def _finish(self, member: Member) -> None:
+        member.status = replace(member.status, desired=(State.FINISHED,))
+        self._note(member)
+        self._pump()
 
     def _limit(self, member: Member) -> None:
         installed = member.installed
