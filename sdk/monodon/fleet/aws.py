@@ -3,12 +3,14 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.loaders import Loader, create_loader
 from botocore.parsers import ResponseParserError
 
 from monodon.core.names import thing_arn, thing_group_arn
@@ -29,7 +31,9 @@ class Aws:
         keys = {"aws_access_key_id": "monodon", "aws_secret_access_key": "local"} if endpoint_url else {}
         # boto3 reads AWS_DEFAULT_REGION alone; every other SDK of AWS, and a core device, say AWS_REGION.
         region = region or os.environ.get("AWS_REGION")
-        self._session = boto3.Session(profile_name=profile, region_name=region, **keys)
+        self._session = boto3.Session(
+            botocore_session=_core_session(profile), profile_name=profile, region_name=region, **keys
+        )
         self._endpoint_url = endpoint_url
         if self._session.region_name is None:
             raise FleetError("no AWS region is configured", hint="set AWS_REGION, such as AWS_REGION=eu-west-1")
@@ -100,6 +104,19 @@ class Aws:
             s3={"addressing_style": "path"} if self._endpoint_url else {},
         )
         return self._session.client(service, endpoint_url=self._endpoint_url, config=config)
+
+
+def _core_session(profile: str | None) -> botocore.session.Session:
+    """Make a session that shares what it knows of the services with every other of this process."""
+    session = botocore.session.Session(profile=profile)
+    session.register_component("data_loader", _models(session.get_config_variable("data_path")))
+    return session
+
+
+@cache
+def _models(data_path: str | None) -> Loader:
+    """Read the models of the services once: a session of its own takes 0.1 s and 20 MB for the six used here."""
+    return create_loader(data_path)
 
 
 _SIGN_IN = "get new ones, such as by `aws sso login`, or choose others with AWS_PROFILE"
