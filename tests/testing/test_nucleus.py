@@ -1,5 +1,6 @@
 """The fixture ``nucleus``: the real one, under a component of a test."""
 
+import asyncio
 from dataclasses import dataclass
 
 import pytest
@@ -78,13 +79,17 @@ async def test_access_is_what_the_test_grants(nucleus: RealNucleus) -> None:
 
 
 async def test_an_error_of_main_comes_out(nucleus: RealNucleus) -> None:
+    published = asyncio.Event()
+
     async def broken(component: Component[Settings]) -> None:
         await component.publish("before", {})
+        published.set()
         raise FrameError("no camera")
 
     with pytest.raises(FrameError, match="no camera"):
         async with nucleus.running(broken, Settings()):
-            await nucleus.wait_for("before")
+            await published.wait()
+    assert len(nucleus.published("before")) == 1
 
 
 async def test_it_is_killed_and_comes_back_with_what_it_kept(nucleus: RealNucleus) -> None:
