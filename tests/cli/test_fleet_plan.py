@@ -148,7 +148,7 @@ def test_devices_that_do_not_answer_in_time_are_not_failures(fleet: Fleet, file:
     events = [json.loads(line) for line in failed.stdout.splitlines()]
     assert [event["kind"] for event in events] == ["plan", "created", "change", "result"]
     assert (events[1]["is_new"], events[2]["codes"]) == (False, stack)
-    assert events[3]["clusters"][0]["cause"] == "a component started and failed three times"
+    assert events[3]["clusters"][0]["cause"] == "a component failed three times"
     assert isinstance(failed.exception, FleetError)
     assert f"failed on {thing}" in failed.exception.message
     assert "--again" in (failed.exception.hint or "")

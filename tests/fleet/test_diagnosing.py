@@ -28,7 +28,7 @@ DEVICES = [
     (replace(WELL, reported_s=None), "never reported", "doctor"),
     (
         replace(WELL, stands=(stand("FAILED", codes=("DEPLOYMENT_FAILURE", "COMPONENT_BROKEN"), reason="A broke"),)),
-        "ended FAILED: a component started and failed three times (A broke)",
+        "ended FAILED: a component failed three times (A broke)",
         "log",
     ),
     (replace(WELL, stands=(stand("FAILED", reason="odd"),)), "ended FAILED: odd", "nucleus's log"),

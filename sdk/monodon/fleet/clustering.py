@@ -35,8 +35,8 @@ ADVICE: Mapping[str, Advice] = {
         "runWith cannot be used on the device", "correct runWith: the user must exist, limits must be above 0"
     ),
     "NO_AVAILABLE_COMPONENT_VERSION": Advice(
-        "no version of a component can be had on the device",
-        "publish one that meets all requirements there",
+        "no version of a component is for the device's platform and meets all that is asked for there",
+        "compare what the groups and dependencies in the reason ask for: let them name one version, or publish one",
     ),
     "MISSING_DOCKER_APPLICATION_MANAGER": Advice(
         "a docker artifact needs aws.greengrass.DockerApplicationManager", "name that component in the deployment"
@@ -111,7 +111,7 @@ ADVICE: Mapping[str, Advice] = {
     ),
     "COMPONENT_BOOTSTRAP_ERROR": Advice("a component's bootstrap failed", "read the component's log on a device"),
     "COMPONENT_BROKEN": Advice(
-        "a component started and failed three times", "read its log on a device: monodon logs, or logs/<component>.log"
+        "a component failed three times", "read its log on the device: monodon logs COMPONENT, or logs/COMPONENT.log"
     ),
     "REMOVE_COMPONENT_ERROR": Advice("a component could not be removed", "read its log on a device"),
     "REJECTED_STALE_DEPLOYMENT": Advice(
@@ -186,7 +186,7 @@ def _without_numbers(text: str) -> str:
 
 
 def printable(text: object, limit: int = 1000) -> str:
-    """Return what may be shown of a text that a device wrote: no control characters, not too long."""
+    """Return what may be shown of a text that a device wrote: one line, no control characters, not too long."""
     shown = str(text)[: limit + 1]
-    clean = "".join(character if character.isprintable() else " " for character in shown).strip()
+    clean = " ".join("".join(character if character.isprintable() else " " for character in shown).split())
     return clean if len(shown) <= limit else clean[:limit] + "…"
