@@ -36,6 +36,7 @@ from monodon.core.names import ComponentName
 from monodon.core.semver import Requirement, Version
 from monodon.errors import FleetError, MonodonError
 from monodon.fleet.desired import Desired, DesiredComponent, Ring, Wanted
+from monodon.fleet.gates import read_gates
 
 #: A merge may have 10 MiB, and a file several; more than this is no fleet file.
 MAX_BYTES = 64 * 1024 * 1024
@@ -257,11 +258,13 @@ def _read_ring(reader: _Reader, path: tuple[str | int, ...], value: Json) -> Rin
     if isinstance(bake, bool) or not isinstance(bake, int | float) or not 0 <= bake < math.inf:
         reader.refuse((*path, "bakeSeconds"), f"{_dotted(path)}.bakeSeconds is not a number of seconds")
     where = (*path, "gates")
+    gates = reader.json(where, reader.mapping(where, entry.get("gates", {})))
+    read_gates(gates, lambda at, what, hint: reader.refuse((*where, *at), f"{_dotted((*where, *at))} {what}", hint))
     return Ring(
         name=reader.text((*path, "name"), entry["name"]),
         targets=tuple(reader.text((*path, "targets"), each) for each in targets),
         bake_s=float(bake),
-        gates=reader.json(where, reader.mapping(where, entry.get("gates", {}))),
+        gates=gates,
     )
 
 
