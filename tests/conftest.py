@@ -1,5 +1,7 @@
 """What tests of several folders share. Imports wait: tests/ml runs where nothing but the older engine is installed."""
 
+import fcntl
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +28,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def build_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where the components of this checkout are built once, and found again."""
-    return tmp_path_factory.mktemp("cache")
+    """A folder where the components of this checkout are built once, and found again, by every worker of a run."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return tmp_path_factory.mktemp("cache")
+    cache = tmp_path_factory.getbasetemp().parent / "cache"
+    cache.mkdir(exist_ok=True)
+    return cache
 
 
 @pytest.fixture(scope="session")
@@ -35,4 +41,6 @@ def packages(build_cache: Path) -> "tuple[Package, ...]":
     """The components of this checkout, built once."""
     from monodon.dev.packages import build_packages
 
-    return build_packages(CHECKOUT, build_cache)
+    with (build_cache.parent / "cache.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two workers would build the same twice
+        return build_packages(CHECKOUT, build_cache)

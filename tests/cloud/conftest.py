@@ -1,7 +1,6 @@
 """A gateway with some backends on a real port, for tests; real boto3 is the client."""
 
 import asyncio
-import functools
 import json
 import ssl
 import time
@@ -11,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.config import Config
+from tests.sessions import REGION, session
 
 from monodon.cloud.broker.identity import Identity
 from monodon.cloud.certificates import HTTP_PROTOCOLS, CertificateAuthority
@@ -23,14 +22,7 @@ from monodon.cloud.protocol import WireResponse
 from monodon.cloud.server import bind, serving
 from monodon.cloud.store import Store
 
-REGION = "us-east-1"
 ACCOUNT = "123456789012"
-
-
-@functools.cache
-def session() -> boto3.session.Session:
-    """One session for all tests: it keeps the models that it has loaded."""
-    return boto3.session.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
 
 
 @dataclass
@@ -41,7 +33,7 @@ class Served:
     authority: CertificateAuthority
 
     def client(self, service: str, scheme: str = "http", **options: Any) -> Any:
-        """A boto3 client of its own session; close it."""
+        """A boto3 client of its own; close it."""
         options.setdefault("retries", {"max_attempts": 0})
         host = "localhost" if scheme == "https" else "127.0.0.1"
         return session().client(

@@ -12,9 +12,9 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.config import Config
+from tests.sessions import session
 
 COMMAND = [sys.executable, "-m", "monodon", "cloud", "run", "--port", "0", "--mqtt-port", "0"]
 
@@ -40,9 +40,8 @@ def running(state: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str],
 
 
 def client(stack: ExitStack, service: str, endpoint: str) -> Any:
-    session = boto3.session.Session(aws_access_key_id="a", aws_secret_access_key="b", region_name="us-east-1")
     config = Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=10)
-    return stack.enter_context(closing(session.client(service, endpoint_url=endpoint, config=config)))
+    return stack.enter_context(closing(session().client(service, endpoint_url=endpoint, config=config)))
 
 
 @pytest.mark.slow

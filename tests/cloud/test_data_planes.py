@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
+from tests.sessions import session
 
 from monodon.cloud.cloud import Cloud
 
@@ -22,8 +22,7 @@ async def call(tmp_path: Path) -> Any:
     """Run a function with boto3 clients, by service, in a thread."""
 
     def run(endpoint: str, work: Callable[..., None], services: tuple[str, ...]) -> None:
-        session = boto3.session.Session(aws_access_key_id="a", aws_secret_access_key="b", region_name="us-east-1")
-        clients = [session.client(service, endpoint_url=endpoint) for service in ("iot", *services)]
+        clients = [session().client(service, endpoint_url=endpoint) for service in ("iot", *services)]
         try:
             clients[0].create_thing(thingName="one")
             work(*clients)

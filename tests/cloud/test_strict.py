@@ -11,18 +11,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
+from tests.sessions import REGION, session
 
 from monodon.cloud.cloud import Cloud
 from monodon.errors import NetworkError
 
-REGION = "us-east-1"
 TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
 
 
@@ -43,9 +42,10 @@ def root_key(tmp_path: Path) -> tuple[str, str]:
 
 def client(cloud: Any, service: str, key: tuple[str, ...], scheme: str = "http", **options: Any) -> Any:
     config = Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=10, **options)
-    session = boto3.session.Session(*key[:2], *key[2:], region_name=REGION)
     endpoint = cloud.ready.endpoint if scheme == "http" else cloud.ready.https_endpoint
-    return closing(session.client(service, endpoint_url=endpoint, verify=cloud.ready.ca_file, config=config))
+    names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+    keys = dict(zip(names, key, strict=False))
+    return closing(session().client(service, endpoint_url=endpoint, verify=cloud.ready.ca_file, config=config, **keys))
 
 
 def refused(call: Callable[[], Any]) -> str:

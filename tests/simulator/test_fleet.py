@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.config import Config
+from tests.sessions import session
 from tests.simulator.world import World, enlist
 
 from monodon.cloud.cloud import Cloud, Parts, Ready
@@ -67,10 +67,9 @@ class Scene:
 
 
 def _clients(ready: Ready) -> Iterator[tuple[str, Any]]:
-    session = boto3.session.Session(aws_access_key_id="a", aws_secret_access_key="b", region_name=ready.region)
     for service in ("greengrassv2", "iot", "iot-data"):
         config = Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=10)
-        yield service, session.client(service, endpoint_url=ready.endpoint, config=config)
+        yield service, session().client(service, endpoint_url=ready.endpoint, region_name=ready.region, config=config)
 
 
 @pytest.fixture
