@@ -40,7 +40,18 @@ def make_wheel(folder: Path, name: str, files: Mapping[str, str], tag: str = "py
 
 @pytest.fixture
 def lock(tmp_path: Path) -> Path:
-    house = tmp_path / "house"
+    return make_lock(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A tree for tests that only read it."""
+    folder = tmp_path_factory.mktemp("built")
+    return build(make_lock(folder), folder / "cache")
+
+
+def make_lock(folder: Path) -> Path:
+    house = folder / "house"
     lines = [
         make_wheel(
             house, "greet", {"greet/__init__.py": "def main():\n    return 'hello'\n", "greet/data.txt": "data"}
@@ -49,7 +60,7 @@ def lock(tmp_path: Path) -> Path:
             house, "numpy", {"numpy/__init__.py": "", "numpy/core/tests/test_a.py": "", "numpy/bad.py": "def ("}
         ),
     ]
-    file = tmp_path / "requirements.txt"
+    file = folder / "requirements.txt"
     file.write_text("".join(lines))
     return file
 
@@ -60,10 +71,9 @@ def build(lock: Path, cache: Path) -> Bundle:
     return build_tree(lock, scripts=scripts, cache=cache, name="runtime.zip", builder=builder)
 
 
-def test_a_tree_runs_where_it_is_unzipped(lock: Path, tmp_path: Path) -> None:
-    bundle = build(lock, tmp_path / "cache")
+def test_a_tree_runs_where_it_is_unzipped(built: Bundle, tmp_path: Path) -> None:
     device = tmp_path / "device"
-    with zipfile.ZipFile(bundle.path) as archive:
+    with zipfile.ZipFile(built.path) as archive:
         names = archive.namelist()
         archive.extractall(device)
     assert names == sorted(names)
@@ -110,10 +120,10 @@ def test_the_same_lock_is_built_once_and_to_the_same_bytes(lock: Path, tmp_path:
     ],
 )
 def test_a_device_of_another_kind_refuses_in_one_line(
-    lock: Path, tmp_path: Path, key: str, value: str, reason: str
+    built: Bundle, tmp_path: Path, key: str, value: str, reason: str
 ) -> None:
     device = tmp_path / "device"
-    with zipfile.ZipFile(build(lock, tmp_path / "cache").path) as archive:
+    with zipfile.ZipFile(built.path) as archive:
         archive.extractall(device)
     install = [sys.executable, "-I", str(device / "install.py")]
     assert subprocess.run(install, check=False).returncode == 0
