@@ -18,7 +18,8 @@ from monodon.core.recipe.reading import parse_recipe
 from monodon.core.semver import Requirement, Version, best, conjunction
 from monodon.errors import DeploymentError, NetworkError
 from monodon.nucleus.artifacts import Retry
-from monodon.nucleus.deployer import Deployer, Progress
+from monodon.nucleus.deployments import deployer
+from monodon.nucleus.hooks import Progress
 from monodon.nucleus.journal import Journal
 from monodon.nucleus.logs import Logs
 from monodon.nucleus.settings import Platform, Settings
@@ -191,7 +192,7 @@ class Device:
         self.supervisor = await stack.enter_async_context(
             Supervisor(root=self.root, environment=self.environment, logs=logs)
         )
-        self.deployer = Deployer(
+        self.deployer = deployer(
             state=self.state,
             store=self.store,
             supervisor=self.supervisor,

@@ -15,7 +15,7 @@ from tests.nucleus.device import FOREVER, SAY, running, said
 from monodon.core.deployment import DetailedStatus, Status
 from monodon.core.lifecycle import State
 from monodon.core.names import ComponentName
-from monodon.nucleus.deployer import Hooks
+from monodon.nucleus.hooks import Hooks
 from monodon.nucleus.uplink.protocol import Channel, DeploymentArrived, DeploymentCanceled
 
 PROGRAM = Path(bench.__file__)

@@ -31,9 +31,10 @@ from monodon.dev.news import NUCLEUS, Kind, Logs, News
 from monodon.dev.staging import Project, Staged, discover, stage
 from monodon.dev.watching import Watch
 from monodon.errors import ConfigurationError, DeploymentError, MonodonError, StateError
-from monodon.nucleus.deployer import Progress
 from monodon.nucleus.explanation import explained
-from monodon.nucleus.nucleus import LOGS_FOLDER, Nucleus, running
+from monodon.nucleus.hooks import Progress
+from monodon.nucleus.nucleus import Nucleus, running
+from monodon.nucleus.own_log import LOGS_FOLDER
 from monodon.nucleus.restarting import REBOOT
 from monodon.nucleus.root import claimed
 from monodon.nucleus.side_by_side import first

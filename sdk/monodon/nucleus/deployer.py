@@ -19,10 +19,8 @@ notes 5.3 and 5.6 to 5.9.
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from monodon.core.deployment import (
@@ -31,28 +29,26 @@ from monodon.core.deployment import (
     Deployment,
     DetailedStatus,
     Status,
-    UpdateAction,
     failure,
     rejection,
 )
-from monodon.core.plan import Change, Target, compare, dependency_order
+from monodon.core.plan import Change, compare, dependency_order
 from monodon.core.pointers import NoPointer
-from monodon.core.target import Device, new_bootstraps, restarting_settings, validated_changes
-from monodon.errors import DeploymentError, MonodonError, StateError
-from monodon.nucleus.application import DISK_PAUSE_S, Application, Move, complain
-from monodon.nucleus.hooks import NO_HOOKS
-from monodon.nucleus.hooks import Hooks as Hooks
-from monodon.nucleus.hooks import Progress as Progress
-from monodon.nucleus.notes import Ending, Note, Phase, Versions
+from monodon.core.target import new_bootstraps, restarting_settings
+from monodon.errors import DeploymentError, MonodonError
+from monodon.nucleus.application import Application, Move, complain
+from monodon.nucleus.conclusion import Conclusion
+from monodon.nucleus.consent import Consent
+from monodon.nucleus.hooks import Progress
+from monodon.nucleus.notes import Ending, Note, Phase
 from monodon.nucleus.patience import Patience
 from monodon.nucleus.preparation import Preparation, Prepared
 from monodon.nucleus.queue import DeploymentQueue, Entry
 from monodon.nucleus.reporting import Reporting
 from monodon.nucleus.restarting import RestartPath
 from monodon.nucleus.state import DeviceState
-from monodon.nucleus.store import Store
-from monodon.nucleus.transition import STEADY_S, Supervisor
-from monodon.nucleus.uplink.protocol import Arrival, DeploymentArrived, Uplink
+from monodon.nucleus.transition import Supervisor
+from monodon.nucleus.uplink.protocol import Arrival, DeploymentArrived
 
 _log = logging.getLogger(__name__)
 
@@ -64,62 +60,21 @@ class Deployer:
         self,
         *,
         state: DeviceState,
-        store: Store,
         supervisor: Supervisor,
-        uplink: Uplink,
-        platform: Mapping[str, str],
-        thing: str,
-        root: Path,
-        report: Callable[[Progress], Awaitable[None]] | None = None,
-        hooks: Hooks = NO_HOOKS,
-        restart: Callable[[int], None] | None = None,
-        region: str | None = None,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-        timeout_s: Callable[[], float | None] = lambda: None,
-        steady_s: float = STEADY_S,
-        disk_pause_s: float = DISK_PAUSE_S,
-        at: Callable[[str], None] = lambda point: None,
+        patience: Patience,
+        reporting: Reporting,
+        preparation: Preparation,
+        consent: Consent,
+        application: Application,
+        restarts: RestartPath,
+        conclusion: Conclusion,
+        now_ms: Callable[[], int],
+        at: Callable[[str], None],
     ) -> None:
-        """Compose a deployer; `run` does the work.
-
-        Args:
-            platform: the device's attributes (``platform_of``, with platformOverride).
-            report: told of every change of status, the last time when all is committed; for status messages.
-            restart: asks for a restart of the nucleus (100) or the device (101); None where there can be none.
-            timeout_s: asked how long a deployment may take that says nothing itself; None is without end, as AWS's.
-            steady_s: how long what has a Run must go on running to count as settled.
-            disk_pause_s: how long to wait before a disk is asked again to take what a rollback has to write.
-            at: called with a name at each point where being killed must do no harm (crash tests).
-        """
-        self._state, self._store, self._supervisor = state, store, supervisor
-        self._hooks, self._now_ms, self._at = hooks, now_ms, at
-        self._reporting = Reporting(uplink, report)
-        self._patience = Patience(configured=timeout_s)
-        self._application = Application(
-            state=state,
-            supervisor=supervisor,
-            patience=self._patience,
-            steady_s=steady_s,
-            disk_pause_s=disk_pause_s,
-            at=at,
-        )
-        self._restarts = RestartPath(application=self._application, supervisor=supervisor, restart=restart)
-        self._preparation = Preparation(
-            state=state,
-            store=store,
-            uplink=uplink,
-            device=Device(
-                platform=platform,
-                thing=thing,
-                root=str(root),
-                artifacts=lambda name, version: str(store.artifacts_path(name, version)),
-                unarchived=lambda name, version: str(store.unarchived_path(name, version)),
-                work=lambda name: str(store.work_path(name)),
-            ),
-            region=region,
-            now_ms=now_ms,
-            at=at,
-        )
+        self._state, self._supervisor, self._now_ms, self._at = state, supervisor, now_ms, at
+        self._patience, self._reporting = patience, reporting
+        self._preparation, self._consent = preparation, consent
+        self._application, self._restarts, self._conclusion = application, restarts, conclusion
         self._queue = DeploymentQueue()
         self._arrived = asyncio.Event()
         record = state.open_deployment
@@ -128,10 +83,6 @@ class Deployer:
         self._current = None if self._open is None else self._open.entry
         self._preparing: asyncio.Task[Prepared | Exception] | None = None
         self._canceled: set[str] = set()
-        #: Deployments that components were asked about, and are told the end of.
-        self._notified: set[str] = set()
-        #: Ends that were reported and that the disk refused to take; they come before anything else is written.
-        self._unwritten: list[Ending] = []
 
     # What others ask
 
@@ -172,7 +123,7 @@ class Deployer:
         return replace(progress, awaited=self._application.awaited() or self._agreement())
 
     def _agreement(self) -> str:
-        return self._hooks.awaited() if self._preparing is not None else ""
+        return self._consent.awaited() if self._preparing is not None else ""
 
     @property
     def is_deploying(self) -> bool:
@@ -222,39 +173,39 @@ class Deployer:
     async def _deploy(self, entry: Entry) -> None:
         deployment = entry.deployment
         if deployment.deployment_id in self._canceled:
-            await self._end(entry, Ending(outcome=CANCELED))
+            await self._conclusion.end(entry, Ending(outcome=CANCELED))
             return
         last = self._state.last_deployment(deployment.target)
         if deployment.is_stale(None if last is None else int(last["timestamp_ms"])):
             cause = f"a deployment of {deployment.target} that was made later has been applied already"
-            await self._end(entry, Ending(outcome=rejection(cause, "REJECTED_STALE_DEPLOYMENT")))
+            await self._conclusion.end(entry, Ending(outcome=rejection(cause, "REJECTED_STALE_DEPLOYMENT")))
             return
         _log.info("deployment %s of %s begins", deployment.deployment_id, deployment.target)
         self._patience.begin(deployment)
         try:
-            self._write_former_ends()
+            self._conclusion.write_former()
             self._state.begin(Note(phase=Phase.PREPARING, entry=entry).to_record())
             self._at("deployment begun")
             await self._reporting.tell(entry, Status.IN_PROGRESS)
             prepared = await self._prepare_cancellably(entry)
             if prepared is None:
-                await self._end(entry, Ending(outcome=CANCELED))
+                await self._conclusion.end(entry, Ending(outcome=CANCELED))
                 return
             note, move = self._switch_to_new(entry, prepared)
         except Exception as error:
             complain(error, deployment, "it changed nothing")
             outcome = failure(error, _no_change(error), is_local=deployment.is_local)
-            await self._end(entry, Ending(outcome=outcome, tried=self._preparation.tried))
+            await self._conclusion.end(entry, Ending(outcome=outcome, tried=self._preparation.tried))
             return
         ending = await (self._restarts.go_on(note) if note.restarts else self._application.apply(note, move))
-        await self._end(entry, ending)
+        await self._conclusion.end(entry, ending)
 
     async def _prepare_cancellably(self, entry: Entry) -> Prepared | None:
         """Do all that leaves the components alone; None if the deployment was cancelled meanwhile."""
 
         async def prepare() -> Prepared | Exception:
             try:
-                async with self._patience.limiting(self._hooks.awaited):
+                async with self._patience.limiting(self._consent.awaited):
                     return await self._prepare(entry.deployment)
             except Exception as error:
                 return error  # raised, it would cancel this task by way of the group: see side_by_side
@@ -280,31 +231,9 @@ class Deployer:
         built = self._preparation.build(prepared)
         for warning in built.warnings:
             _log.warning("%s", warning)
-        await self._ask_components(deployment)
-        await self._validate(deployment, built.target)
+        await self._consent.to_update(deployment)
+        await self._consent.to_configure(deployment, self._state.installed, built.target)
         return prepared
-
-    async def _ask_components(self, deployment: Deployment) -> None:
-        """Wait for components that want the deployment deferred (case 54)."""
-        policy = deployment.update_policy
-        if policy.action is not UpdateAction.NOTIFY_COMPONENTS:
-            return
-        self._notified.add(deployment.deployment_id)
-        while (recheck_s := await self._hooks.ask_update(deployment.deployment_id, policy.timeout_s)) > 0:
-            who = self._hooks.awaited()
-            _log.info("deployment %s is deferred by %.1f s: %s", deployment.deployment_id, recheck_s, who)
-            await asyncio.sleep(recheck_s)
-
-    async def _validate(self, deployment: Deployment, target: Target) -> None:
-        for name, configuration in validated_changes(self._state.installed, target).items():
-            refusal = await self._hooks.validate(
-                name, configuration, deployment.deployment_id, deployment.validation_timeout_s
-            )
-            if refusal is not None:
-                raise DeploymentError(
-                    f"{name} does not accept its new configuration: {refusal}",
-                    codes=("COMPONENT_CONFIGURATION_NOT_VALID",),
-                )
 
     # Applying
 
@@ -354,61 +283,14 @@ class Deployer:
                 "the nucleus stopped before the deployment was applied", codes=("DEPLOYMENT_INTERRUPTED",)
             )
             outcome = failure(stopped, DetailedStatus.FAILED_NO_STATE_CHANGE, is_local=True)
-            await self._end(entry, Ending(outcome=outcome))
+            await self._conclusion.end(entry, Ending(outcome=outcome))
         elif note.phase is Phase.REPORTING:
             assert note.ending is not None
-            await self._end(entry, note.ending)
+            await self._conclusion.end(entry, note.ending)
         elif note.restarts:
-            await self._end(entry, await self._restarts.go_on(note))
+            await self._conclusion.end(entry, await self._restarts.go_on(note))
         else:
-            await self._end(entry, await self._application.resume(note))
-
-    # Ending
-
-    async def _end(self, entry: Entry, ending: Ending) -> None:
-        """Report the end, then write what it leaves; a kill between the two reports it again."""
-        outcome = ending.outcome
-        try:
-            self._write_former_ends()
-            self._state.begin(Note(phase=Phase.REPORTING, entry=entry, ending=ending).to_record())
-        except StateError as error:
-            _log.error("the end of deployment %s could not be noted: %s", entry.deployment_id, error)
-        self._at("end noted")
-        await self._reporting.tell_uplink(entry, outcome.status, outcome)
-        self._at("end reported")
-        try:
-            self._write_former_ends()
-            self._state.commit(roots=ending.roots, last=ending.last)
-        except StateError as error:
-            self._unwritten.append(ending)
-            _log.error("the end of deployment %s could not be written yet: %s", entry.deployment_id, error)
-        self._at("committed")
-        _log.info("deployment %s: %s %s", entry.deployment_id, outcome.status, outcome.detailed or "")
-        await self._reporting.tell_listeners(entry, outcome.status, outcome, ending.unchanged_roots)
-        if entry.deployment_id in self._notified:
-            self._notified.discard(entry.deployment_id)
-            await self._hooks.updated(entry.deployment_id)
-        if outcome.status in (Status.SUCCEEDED, Status.FAILED):
-            await self._clean(() if outcome.has_succeeded else ending.tried)
-
-    def _write_former_ends(self) -> None:
-        """Write what earlier deployments left, where the disk refused it; else the next one would forget their roots.
-
-        Raises:
-            StateError: it still does. A nucleus that starts anew finds them open in the journal and ends them again.
-        """
-        while self._unwritten:
-            self._state.commit(roots=self._unwritten[0].roots, last=self._unwritten[0].last)
-            del self._unwritten[0]
-
-    async def _clean(self, tried: Versions) -> None:
-        installed = self._state.installed.values()
-        running = [(one.name, one.version) for one in installed]
-        former = [(one.name, one.previous_version) for one in installed if one.previous_version is not None]
-        try:
-            await self._store.clean({*running, *former, *tried})
-        except OSError as error:
-            _log.warning("the component store could not be cleaned: %s", error)
+            await self._conclusion.end(entry, await self._application.resume(note))
 
 
 def _no_change(error: Exception) -> DetailedStatus | None:

@@ -28,7 +28,7 @@ from monodon.nucleus.changes import ComponentStatus
 from monodon.nucleus.client_device_settings import AuthConfiguration
 from monodon.nucleus.client_devices import ClientDevices
 from monodon.nucleus.cloud_secrets import CloudSecrets, FetchedSecret, SecretConfiguration
-from monodon.nucleus.deployer import Progress
+from monodon.nucleus.hooks import Progress
 from monodon.nucleus.journal import Journal
 from monodon.nucleus.policies import Policies
 from monodon.nucleus.secrets import Secrets
