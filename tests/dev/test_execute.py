@@ -77,6 +77,25 @@ def test_a_program_with_aws_client_alone_runs_as_a_component(temporary: Path, tm
     assert list(temporary.iterdir()) == []
 
 
+#: A tool's program: its deployments do not name the component that it is itself.
+DEPLOYS = """
+import time
+from awsiot.greengrasscoreipc.clientv2 import GreengrassCoreIPCClientV2
+client = GreengrassCoreIPCClientV2()
+made = client.create_local_deployment().deployment_id
+while (found := client.get_local_deployment_status(deployment_id=made).deployment).status in ("QUEUED", "IN_PROGRESS"):
+    time.sleep(0.02)
+print(found.status, [(each.component_name, each.state) for each in client.list_components().components])
+client.close()
+"""
+
+
+def test_a_command_that_deploys_stays_a_component(temporary: Path, tmp_path: Path) -> None:
+    (tmp_path / "deploys.py").write_text(DEPLOYS)
+    result = run(temporary, "--", sys.executable, str(tmp_path / "deploys.py"))
+    assert result.stdout == "SUCCEEDED [('com.example.Dev', 'RUNNING')]\n", result.stderr
+
+
 def test_what_access_control_does_not_list_is_refused_with_what_would_allow_it(temporary: Path, tmp_path: Path) -> None:
     policy = {"publish": {"operations": ["aws.greengrass#PublishToIoTCore"], "resources": ["cloud/*"]}}
     file = tmp_path / "access.yaml"

@@ -133,7 +133,7 @@ def test_null_and_unknown_fields_are_ignored(name: str) -> None:
         (shapes.PublishToTopicRequest, "{}".encode("utf-16"), "the body is not JSON"),
         (shapes.PublishToTopicRequest, b"[" * 100_000, "the body is not JSON"),
         (shapes.PublishToTopicRequest, b'{"topic": NaN}', "NaN is not JSON"),
-        (shapes.PublishToTopicRequest, b"[]", "must be a JSON object"),
+        (shapes.PublishToTopicRequest, b"[]", "the body must be a JSON object"),
         (shapes.PublishToTopicRequest, b'{"topic": 5}', "topic must be a text, not 5"),
         (shapes.PublishToTopicRequest, b'{"publishMessage": {}}', "exactly one of jsonMessage or binaryMessage"),
         (
@@ -154,7 +154,8 @@ def test_null_and_unknown_fields_are_ignored(name: str) -> None:
         (shapes.UpdateConfigurationRequest, b'{"keyPath": ["a", 1]}', r"keyPath\[1\] must be a text"),
         (shapes.UpdateConfigurationRequest, b'{"valueToMerge": 1}', "valueToMerge must be a JSON object"),
         (shapes.DeferComponentUpdateRequest, b'{"recheckAfterMs": 1.5}', "must be a whole number"),
-        (shapes.DeferComponentUpdateRequest, b'{"recheckAfterMs": 1e999}', "must be a whole number"),
+        (shapes.DeferComponentUpdateRequest, b'{"recheckAfterMs": 1e999}', "beyond the range of a number"),
+        (shapes.UpdateConfigurationRequest, b'{"valueToMerge": {"a": [-1e999]}}', "beyond the range of a number"),
         (shapes.GetSecretValueRequest, b'{"refresh": 1}', "refresh must be true or false"),
         (shapes.CreateLocalDeploymentRequest, b'{"rootComponentVersionsToAdd": {"A": 1}}', r"ToAdd.A must be a text"),
     ],

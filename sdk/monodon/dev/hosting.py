@@ -17,10 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from monodon.core.configuration import EMPTY
+from monodon.core.deployment import LOCAL_TARGET
 from monodon.core.json import Json
 from monodon.core.lifecycle import State
 from monodon.core.names import ComponentName
 from monodon.core.plan import Installed
+from monodon.core.recipe.reading import parse_recipe
 from monodon.core.semver import Version
 from monodon.deadlines import timeout
 from monodon.errors import MonodonError
@@ -30,6 +32,7 @@ from monodon.nucleus.side_by_side import first
 #: Seconds that the stand-in may take to run.
 START_S = 20.0
 _STAND_IN = {"run": {"script": "exec sleep 2147483647"}}
+_VERSION = "0.0.0"
 
 
 async def host(order: Mapping[str, Json]) -> None:
@@ -48,15 +51,26 @@ async def host(order: Mapping[str, Json]) -> None:
 
 
 async def _stand_in(nucleus: Nucleus, name: ComponentName, configuration: Mapping[str, Json]) -> dict[str, str]:
-    """Install the component and let its stand-in run; return the environment that the nucleus gave it."""
+    """Install the component and let its stand-in run; return the environment that the nucleus gave it.
+
+    It is a root of local deployments with a recipe in the store, so those that the command asks for leave it alone.
+    """
     installed = Installed(
         name=name,
-        version=Version.parse("0.0.0"),
+        version=Version.parse(_VERSION),
         lifecycle=_STAND_IN,
         configuration=EMPTY.merge((), configuration, at_ms=1),
         is_root=True,
     )
-    nucleus.state.put_installed(installed)
+    recipe = {
+        "RecipeFormatVersion": "2020-01-25",
+        "ComponentName": name,
+        "ComponentVersion": _VERSION,
+        "ComponentConfiguration": {"DefaultConfiguration": configuration},
+        "Manifests": [{"Lifecycle": _STAND_IN}],
+    }
+    nucleus.store.put_recipe(parse_recipe(json.dumps(recipe), file=f"{name}.json"))
+    nucleus.state.commit({name: installed}, roots={LOCAL_TARGET: {name: _VERSION}})
     nucleus.supervisor.put(installed)
     nucleus.supervisor.start(name)
     async with timeout(START_S):

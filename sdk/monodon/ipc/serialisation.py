@@ -21,6 +21,7 @@ import base64
 import binascii
 import collections.abc
 import json
+import math
 import re
 import types
 from collections.abc import Callable, Mapping
@@ -86,7 +87,7 @@ def wire_name(attribute: str) -> str:
 
 
 def _refuse(where: str, expected: str, value: Json) -> InvalidArgumentsError:
-    return InvalidArgumentsError(f"{where} must be {expected}, not {json.dumps(value, default=str)[:60]}")
+    return InvalidArgumentsError(f"{where or 'the body'} must be {expected}, not {json.dumps(value, default=str)[:60]}")
 
 
 def _read_str(value: Json, where: str) -> str:
@@ -227,7 +228,14 @@ def _refuse_constant(text: str) -> Json:
     raise ValueError(f"{text} is not JSON")
 
 
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is beyond the range of a number")
+    return number
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 _ENCODER: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
@@ -235,7 +243,8 @@ def read_json(body: bytes | memoryview) -> Json:
     """Return the JSON value of a body.
 
     Raises:
-        InvalidArgumentsError: not UTF-8, not JSON (NaN and infinity are none), or nested too deeply.
+        InvalidArgumentsError: not UTF-8, not JSON (NaN and infinity are none), nested too deeply, or a number beyond a
+            double's range, which could be kept but never be written again.
     """
     try:
         return _DECODER.decode(str(body, "utf-8"))

@@ -61,6 +61,7 @@ async def test_absent_and_empty_names_are_the_classic_shadow(device: Any) -> Non
         (None, model.InvalidArgumentsError, 400),
         (b"", model.InvalidArgumentsError, 400),
         (b"{", model.ServiceError, 400),
+        (b'{"state": {"desired": {"a": NaN}}}', model.ServiceError, 400),
         (b"[]", model.InvalidArgumentsError, 400),
         (payload(state={"other": {}}), model.InvalidArgumentsError, 400),
         (payload(state={"desired": {"1": {"2": {"3": {"4": {"5": {"6": {}}}}}}}}), model.InvalidArgumentsError, 400),

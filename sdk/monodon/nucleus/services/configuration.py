@@ -185,7 +185,7 @@ class _Operations:
         if report is None or report.deployment_id is None:
             raise InvalidArgumentsError("configurationValidityReport needs a deploymentId")
         if report.status not in list(ConfigurationValidity):
-            raise InvalidArgumentsError(f"status {report.status!r} is neither of {list(ConfigurationValidity)}")
+            raise InvalidArgumentsError(f"status {report.status!r} is none of {', '.join(ConfigurationValidity)}")
         is_accepted = report.status == ConfigurationValidity.ACCEPTED
         refusal = None if is_accepted else report.message or "the component gave no reason"
         if not self._validation.report(caller, report.deployment_id, refusal):

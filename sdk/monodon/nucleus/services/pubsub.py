@@ -129,7 +129,7 @@ def pubsub_service(bus: Bus) -> Service:
 
     def subscribe_to_topic(request: SubscribeToTopicRequest, caller: str, stream: Stream) -> SubscribeToTopicResponse:
         if request.receive_mode not in _MODES:
-            raise InvalidArgumentsError(f"receiveMode {request.receive_mode!r} is neither of {list(ReceiveMode)}")
+            raise InvalidArgumentsError(f"receiveMode {request.receive_mode!r} is none of {', '.join(ReceiveMode)}")
         mode = _MODES[request.receive_mode]
         stream.on_close(bus.subscribe(request.topic or "", stream.send, component=caller, mode=mode))
         return SubscribeToTopicResponse()

@@ -6,13 +6,13 @@ Source: aws.greengrass.ShadowManager, ``ipc/*RequestHandler.java``; ipc.md 4.6.
 import base64
 import hashlib
 import hmac
-import json
 import re
 import secrets
 import time
 from collections.abc import Callable
 from typing import Final
 
+from monodon.core.json import read_json
 from monodon.core.policy import SHADOW_MANAGER
 from monodon.core.shadow import ShadowError
 from monodon.core.shadow_sync import RateLimits
@@ -62,8 +62,8 @@ def _resource(request: _ShadowRequest) -> str:
 
 def _is_json(payload: bytes) -> bool:
     try:
-        json.loads(payload)
-    except (ValueError, RecursionError):
+        read_json(payload)
+    except ValueError:
         return False
     return True
 
