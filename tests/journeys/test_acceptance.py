@@ -119,6 +119,7 @@ def test_an_interrupted_run_tears_down(
 def test_a_run_has_a_name_that_fits_everywhere(name: str) -> None:
     with pytest.raises(FleetError, match="is no name of a run"):
         Run(name=name)
+    assert Run(name="85262906").name == "85262906", "a number is drawn now and then"
     assert len(f"{Run(name='x' * 12).prefix}-{'1' * 12}-ap-southeast-2") <= 63, "a bucket's name"
 
 

@@ -5,6 +5,7 @@ name alone. The device is the embedded nucleus on this machine. The same run wor
 """
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -62,7 +63,7 @@ class Run:
     name: str
 
     def __post_init__(self) -> None:
-        if not (1 <= len(self.name) <= 12 and self.name.isascii() and self.name.isalnum() and self.name.islower()):
+        if not re.fullmatch(r"[a-z0-9]{1,12}", self.name):
             raise FleetError(f"{self.name!r} is no name of a run", hint="use 1 to 12 lower-case letters and digits")
 
     @property
