@@ -67,7 +67,7 @@ def drive(place: Path) -> dict[str, Any]:
         found["room again"] = nucleus.deploy(recipes, **{NAME: "2.0.0"})[0]
         until(lambda: sleepers() == ["2.0.0"])
         nucleus.end()
-    subprocess.run(["mount", "-o", "remount,ro", str(root)], check=True)
+    subprocess.run(["mount", "-o", "remount,ro", "none", str(root)], check=True)
     done = subprocess.run([*COMMAND, "--root", str(root)], capture_output=True, text=True, check=False)
     found["read-only"] = [done.returncode, done.stderr.replace(str(root), "ROOT")]
     return found
