@@ -468,6 +468,17 @@ async def test_cleaning_keeps_what_is_named_and_the_work_folder(tmp_path: Path) 
     assert store.work_path(NAME).is_dir()
     await store.clean([])
     assert not list((tmp_path / "packages/artifacts").iterdir())
+    assert store.versions(NAME) == ()
+    assert not list((tmp_path / "packages/recipes").iterdir())
+
+
+async def test_cleaning_leaves_recipes_without_artifacts(tmp_path: Path) -> None:
+    """Rule F3 goes over the store of artifacts: what has none can be deployed later without being given again."""
+    store = Store(tmp_path)
+    component, _ = recipe(version=Version(1, 0, 0))
+    store.put_recipe(component)
+    await store.clean([])
+    assert store.versions(NAME) == (Version(1, 0, 0),)
 
 
 def test_the_size_of_a_folder_in_which_others_move_files_is_found(tmp_path: Path) -> None:

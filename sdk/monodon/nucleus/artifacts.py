@@ -278,6 +278,15 @@ class Artifacts:
             if any(copied):
                 yield name, version
 
+    def versions(self) -> set[tuple[str, str]]:
+        """Name and version of each component that has files here."""
+        return {
+            (component.name, version.name)
+            for store in (self._files, self._unarchived)
+            for component in store.iterdir()
+            for version in component.iterdir()
+        }
+
     def clean(self, keep: Collection[tuple[str, str]]) -> None:
         """Delete the files of all versions but those of ``keep``, and what was left half done."""
         for store in (self._files, self._unarchived):

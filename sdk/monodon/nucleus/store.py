@@ -184,16 +184,20 @@ class Store:
     async def clean(self, keep: Collection[tuple[ComponentName, Version]]) -> None:
         """Delete recipes, artifacts and unpacked files of all other versions, and what was left half done (F3).
 
+        As on AWS's device, what has no artifacts is not looked at: its recipe stays, and can be deployed without being
+        given again. Source: ``ComponentStore.listAvailableComponentVersions``.
+
         Raises:
             OSError: something could not be deleted.
         """
         await asyncio.to_thread(self._clean, {(str(name), str(version)) for name, version in keep})
 
     def _clean(self, keep: set[tuple[str, str]]) -> None:
-        kept = {f"{_hash(name)}@{version}" for name, version in keep}
-        for path in self._recipes.iterdir():
-            if path.name.removesuffix(_RECIPE_SUFFIX).removesuffix(_METADATA_SUFFIX) not in kept:
-                path.unlink(missing_ok=True)
+        for left in self._recipes.glob(".*.part"):
+            left.unlink(missing_ok=True)
+        for name, version in self._artifacts.versions() - keep:
+            for suffix in (_RECIPE_SUFFIX, _METADATA_SUFFIX):
+                (self._recipes / f"{_hash(name)}@{version}{suffix}").unlink(missing_ok=True)
         self._read = {path: known for path, known in self._read.items() if path.exists()}
         self._artifacts.clean(keep)
 
