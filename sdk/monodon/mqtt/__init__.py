@@ -1,6 +1,7 @@
-"""MQTT 5 packets over the ``mqtt5`` codec: framing, limit, guard; pure. ``packets`` are values, ``codec`` the bytes."""
+"""MQTT 5 packets over the ``mqtt5`` codec: framing, limit, guard; pure. ``packets`` are values,
+``reading`` and ``writing`` the bytes."""
 
-from monodon.mqtt.codec import PROTOCOL_MAXIMUM_BYTES, REFUSE_OLD_VERSION, Reader, write
+from monodon.mqtt.layout import PROTOCOL_MAXIMUM_BYTES
 from monodon.mqtt.packets import (
     NO_EXPIRY,
     ConnAck,
@@ -21,6 +22,8 @@ from monodon.mqtt.packets import (
     Unsubscribe,
     Will,
 )
+from monodon.mqtt.reading import Reader
+from monodon.mqtt.writing import REFUSE_OLD_VERSION, write
 
 __all__ = [
     "NO_EXPIRY",

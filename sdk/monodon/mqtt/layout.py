@@ -11,6 +11,9 @@ from typing import Final
 CONNECT, CONNACK, PUBLISH, SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK = 1, 2, 3, 8, 9, 10, 11
 DISCONNECT, AUTH = 14, 15
 
+#: Largest packet that the protocol can announce: four bytes of length and the byte before them included.
+PROTOCOL_MAXIMUM_BYTES: Final = 268_435_460
+
 #: Property identifiers by the shape of their value; texts come once or, as a user property, in pairs.
 _BYTE, _TWO, _FOUR, _VARIABLE, _TEXT, _BINARY, _PAIR = range(7)
 _SHAPES: Final = {
