@@ -1,9 +1,11 @@
 """The cloud as a process: started by its command, killed, started again; one line for what goes wrong."""
 
+import asyncio
 import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,6 +17,9 @@ from typing import Any
 import pytest
 from botocore.config import Config
 from tests.sessions import session
+
+from monodon.cloud.cloud import Cloud
+from monodon.cloud.context import RequestContext
 
 COMMAND = [sys.executable, "-m", "monodon", "cloud", "run", "--port", "0", "--mqtt-port", "0"]
 
@@ -73,6 +78,51 @@ def test_an_answered_call_is_never_forgotten(tmp_path: Path) -> None:
         assert not (state / "ready.json").exists()
     assert ready["ca_file"] == again["ca_file"]
     assert "Traceback" not in (tmp_path / "state.log").read_text()
+
+
+async def enlist(state: Path, count: int) -> str:
+    """Make things in a group, at once: that many API calls would take a while; return the group's ARN."""
+    cloud = Cloud(state)
+    async with cloud.running() as ready:
+        context = RequestContext(region=ready.region, account=ready.account)
+        assert cloud.parts is not None
+        backends = cloud.parts.backends["iot"]
+
+        def call(operation: str, **request: str) -> dict[str, Any]:
+            backend = next(each for each in backends if hasattr(each, operation))
+            return getattr(backend, operation)(request, context) or {}
+
+        with cloud.parts._store.transaction():
+            arn = str(call("create_thing_group", thingGroupName="drones")["thingGroupArn"])
+            for number in range(count):
+                call("create_thing", thingName=f"drone-{number:04}")
+                call("add_thing_to_thing_group", thingName=f"drone-{number:04}", thingGroupName="drones")
+    return arn
+
+
+@pytest.mark.slow
+def test_a_cloud_killed_while_it_hands_out_a_job_goes_on_where_it_was(tmp_path: Path) -> None:
+    """SIGKILL between two slices: after the restart each thing has its execution, and has it once."""
+    state, count = tmp_path / "state", 3000
+    group_arn = asyncio.run(enlist(state, count))
+    with ExitStack() as stack, running(state) as (process, ready):
+        greengrass = client(stack, "greengrassv2", ready["endpoint"])
+        job_id = greengrass.create_deployment(targetArn=group_arn)["iotJobId"]
+        process.kill()
+    with closing(sqlite3.connect(state / "cloud.sqlite")) as database:
+        [(waiting,)] = database.execute("SELECT count(*) FROM records WHERE kind = 'jobs.waiting'")
+    assert 0 < waiting < count, "it was not killed in the middle"
+    with ExitStack() as stack, running(state) as (_, ready):
+        iot = client(stack, "iot", ready["endpoint"])
+        deadline = time.monotonic() + 20
+        while (queued := iot.describe_job(jobId=job_id)["job"]["jobProcessDetails"]["numberOfQueuedThings"]) < count:
+            assert time.monotonic() < deadline, f"{queued} of {count} are queued"
+        pages = iot.get_paginator("list_job_executions_for_job").paginate(jobId=job_id)
+        found = [each for page in pages for each in page["executionSummaries"]]
+    assert {each["jobExecutionSummary"]["executionNumber"] for each in found} == {1}
+    assert {each["jobExecutionSummary"]["status"] for each in found} == {"QUEUED"}
+    things = sorted(each["thingArn"].rpartition("/")[2] for each in found)
+    assert things == [f"drone-{number:04}" for number in range(count)]
 
 
 @pytest.mark.slow
