@@ -1,6 +1,5 @@
 """Cases 25 to 37: configuration and recipe variables, by deployments to a device whose cloud is a folder."""
 
-import json
 import logging
 from typing import Any
 
@@ -9,6 +8,8 @@ import pytest
 from monodon.core.names import ComponentName
 
 A = ComponentName("A")
+#: A script that writes down what stands in it for ``{}``.
+SEES = "printf '%s\\n' '{}' > \"$OUT/seen\""
 #: When the deployments of these tests were made, in ms.
 T = 10_000
 
@@ -19,8 +20,9 @@ class Subject:
     def __init__(self, device: Any, cloud: Any) -> None:
         self.device, self.cloud = device, cloud
 
-    def publish(self, defaults: Any, version: str = "1.0.0", **members: Any) -> None:
-        self.cloud.publish("A", version, {"Startup": "true"}, configuration=defaults, **members)
+    def publish(self, defaults: Any, version: str = "1.0.0", *, sees: str = "", **members: Any) -> None:
+        """Publish A, whose Startup writes down what ``sees`` has become."""
+        self.cloud.publish("A", version, {"Startup": SEES.replace("{}", sees)}, configuration=defaults, **members)
 
     async def deploy(
         self, version: str = "1.0.0", *, at: int = T, merge: Any = None, reset: tuple[str, ...] = ()
@@ -42,9 +44,9 @@ class Subject:
     def live(self) -> Any:
         return self.device.configuration("A")
 
-    def step(self, name: str = "Startup") -> Any:
-        """The step as the device runs it."""
-        return self.device.state.installed[A].lifecycle[name]
+    def seen(self) -> str:
+        """What A's script, `SEES`, found where its recipe has a variable."""
+        return str((self.device.root.parent / "seen").read_text().removesuffix("\n"))
 
 
 @pytest.fixture
@@ -113,10 +115,10 @@ async def test_case_28b_a_reset_loses_to_a_later_write_but_variables_see_the_def
 
     Differs: the store's result is AWS's; Monodon warns that the two differ.
     """
-    subject.cloud.publish("A", "1.0.0", {"Startup": "true {configuration:/a}"}, configuration={"a": 1})
+    subject.publish({"a": 1}, sees="{configuration:/a}")
     await subject.running({"a": 9}, 11_000)
     assert await subject.deploy(reset=("/a",)) == {"a": 9}
-    assert subject.step() == "true 1"
+    assert subject.seen() == "1"
     assert "/a stays as it was written after this deployment was made" in caplog.text
 
 
@@ -169,9 +171,9 @@ async def test_case_31_null_is_a_value(subject: Subject) -> None:
 
     Expect: value null, renders `null`
     """
-    subject.cloud.publish("A", "1.0.0", {"Startup": "true {configuration:/a}"}, configuration={"a": 1})
+    subject.publish({"a": 1}, sees="{configuration:/a}")
     assert await subject.deploy(merge={"a": None}) == {"a": None}
-    assert subject.step() == "true null"
+    assert subject.seen() == "null"
 
 
 async def test_case_32_a_list_is_replaced_whole(subject: Subject) -> None:
@@ -189,11 +191,9 @@ async def test_case_33_the_whole_configuration_as_json(subject: Subject) -> None
 
     Expect: `{"startup":{"paramA":"valueA"}}`
     """
-    script = "echo '{configuration:}' > \"$OUT/seen\""
-    subject.cloud.publish("A", "1.0.0", {"Startup": script}, configuration={"startup": {"paramA": "valueA"}})
+    subject.publish({"startup": {"paramA": "valueA"}}, sees="{configuration:}")
     await subject.deploy()
-    assert json.loads((subject.device.root.parent / "seen").read_text()) == {"startup": {"paramA": "valueA"}}
-    assert '{"startup":{"paramA":"valueA"}}' in subject.step()
+    assert subject.seen() == '{"startup":{"paramA":"valueA"}}'
 
 
 async def test_case_34_what_stands_for_nothing_stays(subject: Subject) -> None:
@@ -201,11 +201,11 @@ async def test_case_34_what_stands_for_nothing_stays(subject: Subject) -> None:
 
     Expect: unchanged text
     """
-    text = "true '{configuration:/missing} {Other:configuration:/x}'"
-    subject.cloud.publish("A", "1.0.0", {"Startup": text})
+    text = "{configuration:/missing} {Other:configuration:/x}"
+    subject.publish({}, sees=text)
     subject.cloud.publish("Other", "1.0.0", {}, configuration={"x": 1})
     assert (await subject.device.deploy({"A": "1.0.0", "Other": "1.0.0"})).has_succeeded
-    assert subject.step() == text
+    assert subject.seen() == text
 
 
 async def test_case_35_a_dependency_configured_in_the_same_deployment(subject: Subject) -> None:
@@ -214,11 +214,12 @@ async def test_case_35_a_dependency_configured_in_the_same_deployment(subject: S
     Expect: new value
     """
     subject.cloud.publish("B", "1.0.0", {}, configuration={"p": "old"})
-    subject.cloud.publish("A", "1.0.0", {"Startup": 'echo {B:configuration:/p} > "$OUT/seen"'}, needs={"B": "*"})
+    subject.publish({}, sees="{B:configuration:/p}", needs={"B": "*"})
     await subject.deploy()
+    assert subject.seen() == "old"
     merge = {"version": "1.0.0", "configurationUpdate": {"merge": {"p": "new"}}}
     assert (await subject.device.deploy({"A": "1.0.0", "B": merge})).has_succeeded
-    assert (subject.device.root.parent / "seen").read_text() == "new\n"
+    assert subject.seen() == "new"
 
 
 async def interpolated(subject: Subject, *, is_on: bool) -> Any:
@@ -236,10 +237,12 @@ async def test_case_36_system_variables_in_configuration(subject: Subject) -> No
     Differs: all configurations are interpolated before any lifecycle, so that what a lifecycle sees does not depend \
 on an order (rule I9).
     """
-    subject.publish({"where": "{artifacts:path}"})
+    subject.publish({"where": "{artifacts:path}"}, sees="{configuration:/where}")
     assert await interpolated(subject, is_on=False) == {"where": "{artifacts:path}"}
+    assert subject.seen() == "{artifacts:path}"
     path = str(subject.device.store.artifacts_path(A, subject.device.state.installed[A].version))
     assert await interpolated(subject, is_on=True) == {"where": path}
+    assert subject.seen() == path
 
 
 async def test_case_37_configuration_variables_in_configuration(subject: Subject) -> None:
@@ -247,5 +250,6 @@ async def test_case_37_configuration_variables_in_configuration(subject: Subject
 
     Expect: untouched
     """
-    subject.publish({"a": "{configuration:/b}", "b": 1})
+    subject.publish({"a": "{configuration:/b}", "b": 1}, sees="{configuration:/a}")
     assert await interpolated(subject, is_on=True) == {"a": "{configuration:/b}", "b": 1}
+    assert subject.seen() == "{configuration:/b}"

@@ -31,13 +31,13 @@ async def test_case_39_the_third_error_breaks_and_says_why(bench: Bench) -> None
 
     Differs: the reason names step, exit code, attempts and the last lines on stderr.
     """
-    script = 'echo "no camera" >&2; echo "at /dev/video9" >&2; exit 3'
+    script = 'echo "no camera" >&2; echo "at /dev/video9" >&2; exit 1'
     status = await bench.run({"Run": {"Script": script}, "Shutdown": trace("shutdown")}, to=B)
     assert bench.states() == [I, G, R, E, P, I, G, R, E, P, I, G, R, B]
     assert len(bench.trace()) == 3
     assert (status.codes, status.attempts) == (("RUN_ERROR",), 3)
     assert status.reason == (
-        "broken after 3 attempts: Run.Script exited with code 3; last on stderr:\nno camera\nat /dev/video9"
+        "broken after 3 attempts: Run.Script exited with code 1; last on stderr:\nno camera\nat /dev/video9"
     )
     bench.supervisor.restart(A)
     bench.supervisor.start(A)

@@ -37,9 +37,9 @@ def fits(requirement: str, *versions: str) -> list[bool]:
 
 
 def test_case_01_the_first_manifest_that_matches_wins() -> None:
-    """Given: manifests [os other + architecture x], [os `*`], [architecture x], [none] on other/x
+    """Given: manifests [os other+arch x], [os `*`], [arch x], [none] on other/x
 
-    Expect: the first; removing it, the next one, and so on
+    Expect: first; removing it, the next one, and so on
     """
     platforms: list[dict[str, str]] = [OTHER_X, {"os": "*"}, {"architecture": "x"}, {}]
     for first in range(4):
@@ -48,7 +48,7 @@ def test_case_01_the_first_manifest_that_matches_wins() -> None:
 
 
 def test_case_02_no_manifest_matches() -> None:
-    """Given: only [os unknown], [architecture y]
+    """Given: only [os unknown], [arch y]
 
     Expect: no manifest
     """
@@ -123,7 +123,8 @@ def test_case_08_all_needs_no_selections() -> None:
     Expect: `all` part
     """
     one = recipe({}, Lifecycle={"all": {"Run": "x"}})
-    assert select_lifecycle(one, chosen(one, OTHER_X)) == {"Run": "x"}
+    for platform in (OTHER_X, {"os": "linux", "architecture": "aarch64"}, {"os": "windows"}, {}):
+        assert select_lifecycle(one, chosen(one, platform)) == {"Run": "x"}
 
 
 def test_case_09_null_elements_are_refused() -> None:
