@@ -59,6 +59,14 @@ async def until_done(loopback: LoopbackNucleus) -> dict[str, Any]:
     raise AssertionError("never done")
 
 
+def sequence(folder: Path, *photos: str) -> Path:
+    """Make a folder of pictures to be seen one after the other."""
+    folder.mkdir()
+    for number, photo in enumerate(photos):
+        (folder / f"{number:03}.webp").symlink_to(PHOTOS / f"{photo}.webp")
+    return folder
+
+
 async def test_it_keeps_the_narwhals_of_the_dive_and_nothing_else(
     loopback: LoopbackNucleus, classifier: ModuleType, model: Path, tmp_path: Path
 ) -> None:
@@ -111,7 +119,8 @@ async def test_a_clip_that_ended_is_reported_done_and_the_component_idles(
 async def test_wanted_labels_change_without_a_restart(
     loopback: LoopbackNucleus, classifier: ModuleType, model: Path, tmp_path: Path
 ) -> None:
-    settings = classifier.Settings(source=str(DIVE), labels=("narwhal",))
+    pictures = sequence(tmp_path / "pictures", *["narwhal"] * 20, *["scarlet_macaw"] * 120)
+    settings = classifier.Settings(source=str(pictures), labels=("narwhal",))
     component = loopback.component(settings, name="a.B", work=tmp_path)
     async with running(classifier.main(component)):
         await loopback.wait_for("monodon/kept", 1, timeout_s=PATIENCE_S)
@@ -186,13 +195,15 @@ async def test_counts_go_on_after_a_restart(
 async def test_a_byte_budget_is_kept(
     loopback: LoopbackNucleus, classifier: ModuleType, model: Path, tmp_path: Path
 ) -> None:
-    settings = classifier.Settings(source=str(DIVE), labels=("narwhal",), budget_bytes=2_000_000)
+    pictures = sequence(tmp_path / "pictures", *["narwhal"] * 40)
+    settings = classifier.Settings(source=str(pictures), labels=("narwhal",), budget_bytes=200_000)
     async with running(classifier.main(loopback.component(settings, work=tmp_path))):
         status = await until_done(loopback)
     left = [path for path in (tmp_path / "kept/2.0.0").iterdir() if path.suffix in (".jpg", ".json")]
-    assert sum(path.stat().st_size for path in left) <= 2_000_000
-    assert status["run"]["kept"] == 150
-    assert status["run"]["evicted"] == 150 - len(left) // 2
+    assert sum(path.stat().st_size for path in left) <= 200_000
+    assert status["run"]["kept"] == 40
+    assert 0 < len(left) // 2 < 40
+    assert status["run"]["evicted"] == 40 - len(left) // 2
 
 
 @pytest.mark.parametrize(
