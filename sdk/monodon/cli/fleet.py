@@ -10,12 +10,13 @@ from monodon.cli.fleet_deploy import deploy
 from monodon.cli.fleet_doctor import doctor
 from monodon.cli.fleet_plan import export, plan
 from monodon.cli.fleet_provision import provision
+from monodon.cli.fleet_rings import history, rollback
 from monodon.cli.fleet_simulate import simulate
 from monodon.cli.fleet_why import drift, why
 
 #: The verbs as an operator comes to need them; one that is not named here comes last.
 STORY: Sequence[str] = (
-    *("provision", "doctor", "simulate", "plan", "deploy", "rings"),
+    *("provision", "doctor", "simulate", "plan", "deploy"),
     *("status", "why", "drift", "history", "rollback", "export"),
 )
 
@@ -32,7 +33,7 @@ def command() -> None:
     """Provision, deploy to and watch a fleet: on AWS, or on the embedded cloud that AWS_ENDPOINT_URL names."""
 
 
-for verb in (provision, doctor, simulate, plan, deploy, why, drift, export):
+for verb in (provision, doctor, simulate, plan, deploy, why, drift, history, rollback, export):
     command.add_command(verb)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 
 #: The time is over, and devices have not answered; none has failed.
 EXPIRED = 3
+
+
+class RingOptions(NamedTuple):
+    """How a file with rings is deployed."""
+
+    allow: tuple[str, ...]
+    again: bool
+    values: bool
+    timeout_s: float
+    as_json: bool
 
 
 @click.command()
@@ -42,25 +52,39 @@ def deploy(
 
     It plans first, unless FILE is a plan. Run again, or after Ctrl-C, it follows the same deployment. Exit 0: every
     device runs it, 1: it cannot be, or a device failed, 3: time is over and devices have not answered yet.
-    """
-    from monodon.fleet import Aws
 
+    A FILE with rings is deployed ring by ring, under their gates: `--timeout` is for each ring then.
+    """
+    from monodon.cli.fleet_rings import deploy_rings, judge, ringed
+    from monodon.fleet import Aws
+    from monodon.fleet.ledger import Ledger
+
+    if (desired := ringed(file)) is not None:
+        if no_follow:
+            raise click.UsageError("a file with rings is followed: each ring waits for the one before")
+        allowed = (*(code.upper() for code in allow), *(["REMOVES"] if allow_remove else []))
+        options = RingOptions(allowed, again, not no_values, timeout_s, as_json)
+        deploy_rings(Aws(), desired, file, options)
+        return
     aws = Aws()
-    with _interruptible("nothing was changed"):
+    with interruptible("nothing was changed"):
         made = plan_of(aws, file, allow_remove=allow_remove, allow=allow, again=again)
         show(made, as_json=as_json, values=not no_values)
     again_hint = f"to go on, run it again: monodon fleet deploy {file}"
-    with _interruptible(f"the deployment may have been made or not; {again_hint} makes no second one"):
+    ledger = Ledger(aws, say=teller(as_json))
+    with interruptible(f"the deployment may have been made or not; {again_hint} makes no second one"):
         applied = _apply(aws, made, as_json)
+        ledger.record(applied.created, made.request, replaces=made.replaces)
     if no_follow:
         return
-    with _interruptible(f"deployment {applied.created.deployment_id} goes on without us; {again_hint}"):
-        result = _follow(aws, applied, timeout_s, as_json)
-    _end(applied, result, timeout_s)
+    with interruptible(f"deployment {applied.created.deployment_id} goes on without us; {again_hint}"):
+        result = follow_it(aws, applied, timeout_s, as_json)
+        judge(ledger, applied.created, result)
+    end(applied, result, timeout_s)
 
 
 @contextmanager
-def _interruptible(state: str) -> Iterator[None]:
+def interruptible(state: str) -> Iterator[None]:
     """Say what Ctrl-C leaves behind."""
     try:
         yield
@@ -78,7 +102,7 @@ def _apply(aws: "Aws", made: "Plan", as_json: bool) -> "Applied":
         first = made.errors[0]
         more = f" (and {count - 1} more)" if count > 1 else ""
         raise FleetError(f"nothing was deployed: {first.message}{more}", hint=first.hint)
-    applied = apply(aws, made, patience=Patience(say=_teller(as_json)))
+    applied = apply(aws, made, patience=Patience(say=teller(as_json)))
     created = applied.created
     event = {"kind": "created", **asdict(created), "is_new": applied.is_new, "overtook": list(applied.overtook)}
     verb = "" if applied.is_new else ", live already"
@@ -89,12 +113,12 @@ def _apply(aws: "Aws", made: "Plan", as_json: bool) -> "Applied":
     return applied
 
 
-def _follow(aws: "Aws", applied: "Applied", timeout_s: float, as_json: bool) -> "Result":
+def follow_it(aws: "Aws", applied: "Applied", timeout_s: float, as_json: bool) -> "Result":
     from monodon.cli.fleet_drawing import draw, result_lines
     from monodon.fleet import watch
 
-    watching = watch(aws, applied.created, timeout_s=timeout_s, say=_teller(as_json))
-    with _live(as_json) as update:
+    watching = watch(aws, applied.created, timeout_s=timeout_s, say=teller(as_json))
+    with live_line(as_json) as update:
         while True:
             try:
                 progress = next(watching)
@@ -111,7 +135,7 @@ def _follow(aws: "Aws", applied: "Applied", timeout_s: float, as_json: bool) -> 
 
 
 @contextmanager
-def _live(as_json: bool) -> "Iterator[Callable[[Progress], None]]":
+def live_line(as_json: bool) -> "Iterator[Callable[[Progress], None]]":
     """What shows progress: events, a line a change, or on a terminal one live line above which failures stay."""
     from rich.console import Console
 
@@ -140,7 +164,7 @@ def _tell_changes(as_json: bool, progress: "Progress") -> None:
         _tell(as_json, line, {"kind": "change", **asdict(change)})
 
 
-def _end(applied: "Applied", result: "Result", timeout_s: float) -> None:
+def end(applied: "Applied", result: "Result", timeout_s: float) -> None:
     """Exit as the result says."""
     from monodon.fleet.following import Ending, hint_of, told_ending
 
@@ -160,7 +184,7 @@ def _end(applied: "Applied", result: "Result", timeout_s: float) -> None:
         click.get_current_context().exit(EXPIRED)
 
 
-def _teller(as_json: bool) -> Callable[[str], None]:
+def teller(as_json: bool) -> Callable[[str], None]:
     """What tells that a call is tried again."""
     if as_json:
         return lambda text: click.echo(json.dumps({"kind": "notice", "text": text}))

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,21 +39,28 @@ def plan_lines(plan: "Plan", *, values: bool = True) -> Iterator[Line]:
     changed = len(plan.differences)
     what = "nothing to do" if plan.is_empty else f"{changed} change{'' if changed == 1 else 's'}"
     yield Line(0, f"{target} ({now}): {what}")
-    for name, group in groupby(plan.differences, key=lambda one: one.component):
-        differences = list(group)
-        yield from _component(name, differences, plan, values) if name else _settings(differences, values)
+    yield from change_lines(plan.differences, plan.versions, values=values)
     yield Line(1, _devices(plan.devices))
     for finding in plan.findings:
         yield from _finding(finding, values)
 
 
-def _component(name: str, differences: "list[Difference]", plan: "Plan", values: bool) -> Iterator[Line]:
+def change_lines(
+    differences: "Sequence[Difference]", versions: Mapping[str, str] | None = None, *, values: bool = True
+) -> Iterator[Line]:
+    """Yield what changes, component by component; ``versions`` are told of those whose version stays."""
+    for name, group in groupby(differences, key=lambda one: one.component):
+        some = list(group)
+        yield from _component(name, some, versions or {}, values) if name else _settings(some, values)
+
+
+def _component(name: str, differences: "list[Difference]", versions: Mapping[str, str], values: bool) -> Iterator[Line]:
     heads = [one for one in differences if one.what in ("component", "version")]
     if heads:
         mark = _MARKS[heads[0].kind]
         version = " → ".join(str(each) for each in (heads[0].old, heads[0].new) if each is not None)
     else:
-        mark, version = "~", plan.versions.get(name, "")
+        mark, version = "~", versions.get(name, "")
     yield Line(1, f"{mark} {name} {version}".rstrip(), mark)
     for one in differences:
         if one in heads:
@@ -68,7 +75,9 @@ def _component(name: str, differences: "list[Difference]", plan: "Plan", values:
 def _settings(differences: "list[Difference]", values: bool) -> Iterator[Line]:
     for one in differences:
         mark = _MARKS[one.kind]
-        yield Line(1, f"{mark} {_plain(one.what)}{_values(one, values)}", mark)
+        is_again = one.what == "deployment" and one.old == one.new
+        told = "deployed again as it is" if is_again else f"{_plain(one.what)}{_values(one, values)}"
+        yield Line(1, f"{mark} {told}", mark)
 
 
 def _values(one: "Difference", values: bool) -> str:

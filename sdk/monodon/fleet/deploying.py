@@ -58,7 +58,7 @@ def make_plan(
     patience = patience or Patience(network=False)  # a wrong endpoint is told at once
     live = patience.call(lambda: read_live(aws, desired))
     parent = target_arn(aws, desired.parent_target) if desired.parent_target else ""
-    if parent:  # a subdeployment counts as its parent's on devices (device notes 8): the two are no conflict
+    if parent:  # a subdeployment counts as its parent's on devices (device notes 5): the two are no conflict
         live = replace(live, others=tuple(other for other in live.others if other.target_arn != parent))
     now_s = time.time() if now_s is None else now_s
     return plan(desired, live, now_s=now_s, parent_arn=parent, allow=allow, again=again)

@@ -226,15 +226,5 @@ def _named(known: _Known, arn: str, to: str) -> int:
     )
 
 
-def targets_of(aws: Aws, desired: Desired) -> tuple[str, ...]:
-    """Return the ARNs of all that a fleet file deploys to, in its order; a target in two rings counts once.
-
-    Raises:
-        FleetError: one of them is no target.
-    """
-    names = [name for ring in desired.rings for name in ring.targets] or [desired.target]
-    return tuple(dict.fromkeys(target_arn(aws, name) for name in names))
-
-
 def _short(arn: str) -> str:
     return arn.split(":", 5)[5]
