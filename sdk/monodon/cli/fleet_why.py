@@ -1,6 +1,7 @@
 """``monodon fleet why`` and ``drift``: what is the matter, and who differs."""
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,17 +57,36 @@ def drift(target: str | None, all_devices: bool, as_json: bool) -> None:
 
     desired = read_desired(Path(target)) if target is not None and _is_file(target) else None
     compared = differing = 0
+    ways: set[str] = set()
     for device in compare(Aws(), None if desired else target, desired=desired):
         compared += 1
         differing += device.differs
+        ways.update(_ways_back(device))
         if as_json:
             if all_devices or device.differs:
                 click.echo(json.dumps(device.to_json()))
         elif all_devices or device.differs:
             _show(device)
     if not as_json:
-        click.echo(f"{differing} of {compared} device{'' if compared == 1 else 's'} differ{'s' * (differing == 1)}")
+        verb = "differs" if 1 in (differing, compared) else "differ"
+        click.echo(f"{differing} of {compared} device{'' if compared == 1 else 's'} {verb}")
+        for way in sorted(ways):
+            click.echo(f"hint: {way}", err=True)
     click.get_current_context().exit(1 if differing else 0)
+
+
+def _ways_back(device: "DeviceDrift") -> Iterator[str]:
+    """What brings a device back to what it should run, where nothing is under way that does."""
+    from monodon.fleet.drifting import LOCALLY, Kind
+    from monodon.fleet.known import SUCCESSES
+
+    for one in device.deviations:
+        if one.kind is Kind.EXTRA and one.note == LOCALLY:
+            yield "on the device, `monodon deployment create --remove COMPONENT` removes what was deployed there"
+        elif one.kind in (Kind.MISSING, Kind.OTHER_VERSION) and one.execution in ("", *SUCCESSES):
+            yield "`monodon fleet deploy FILE --again` brings it back: a device does not repeat a deployment by itself"
+        elif not one.is_pending:
+            yield "`monodon fleet why DEVICE` tells the cause and a next step"
 
 
 def _is_file(target: str) -> bool:

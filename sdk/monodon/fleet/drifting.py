@@ -15,6 +15,8 @@ from monodon.fleet.known import OPEN
 #: States in which a component does not do its work and will not by itself.
 #: Source: Greengrass, component lifecycle states.
 UNWELL = frozenset({"BROKEN", "ERRORED"})
+#: The note on a component that came with a local deployment.
+LOCALLY = "deployed on the device itself"
 
 
 class Kind(StrEnum):
@@ -145,7 +147,7 @@ def _against(order: Order, thing: str, reported: Mapping[str, Reported]) -> Iter
 
 def _extra(name: str, found: Reported, orders: tuple[Order, ...], thing: str) -> Deviation:
     """A root that nobody asks for: deployed locally, or left over until a deployment that is under way."""
-    source = {"LOCAL": "deployed on the device itself", "": ""}.get(found.source, f"came with {found.source}")
+    source = {"LOCAL": LOCALLY, "": ""}.get(found.source, f"came with {found.source}")
     under_way = next((order for order in orders if order.executions.get(thing) in OPEN), None)
     return Deviation(
         component=name,
