@@ -354,6 +354,10 @@ async def test_a_thing_deployment_goes_by_the_deployment_shadow(cloud: Any) -> N
             {"iotJobConfiguration": {"timeoutConfig": {"inProgressTimeoutInMinutes": 10081}}},
             "iotJobConfiguration.timeoutConfig.inProgressTimeoutInMinutes",
         ),
+        (
+            {"deploymentPolicies": {"configurationValidationPolicy": {"timeoutInSeconds": -1}}},
+            "deploymentPolicies.configurationValidationPolicy.timeoutInSeconds",
+        ),
         ({"parentTargetArn": GROUP_ARN, "targetArn": THING_ARN}, "targetArn"),
         (
             {
@@ -454,7 +458,8 @@ async def test_core_devices_are_what_their_health_messages_say(cloud: Any) -> No
         assert [each["coreDeviceThingName"] for each in greengrass.list_core_devices(status="UNHEALTHY")["coreDevices"]]
         assert greengrass.list_core_devices(status="HEALTHY")["coreDevices"] == []
         cloud.report_health("drone-1", components=[], sequenceNumber=1, trigger="CADENCE", messageType="COMPLETE")
-        assert set(installed()) == {"a", "b"}, "a lower sequence number is stale"
+        cloud.report_health("drone-1", components=[], sequenceNumber=1, timestamp=1)
+        assert set(installed()) == {"a", "b"}, "a lower sequence number is stale, a launch's too"
         gone = component("a", "UNINSTALLED")
         cloud.report_health(
             "drone-1", components=[gone], sequenceNumber=3, messageType="PARTIAL", trigger="COMPONENT_STATUS_CHANGE"
@@ -481,6 +486,51 @@ async def test_core_devices_are_what_their_health_messages_say(cloud: Any) -> No
         refused(lambda: greengrass.get_core_device(coreDeviceThingName="drone-1"), "ResourceNotFoundException")
         refused(lambda: greengrass.list_tags_for_resource(**tags), "ResourceNotFoundException")
         assert cloud.iot.describe_thing(thingName="drone-1")["thingName"] == "drone-1"
+
+    await cloud.off_loop(work)
+
+
+async def test_a_device_that_was_set_up_anew_counts_from_the_beginning(cloud: Any) -> None:
+    def work() -> None:
+        def version() -> str:
+            found: str = cloud.greengrassv2.get_core_device(coreDeviceThingName="drone-1")["coreVersion"]
+            return found
+
+        cloud.add_drone("drone-1", "drones")
+        cloud.report_health("drone-1", sequenceNumber=70, timestamp=1000)
+        cloud.report_health("drone-1", sequenceNumber=1, timestamp=900, ggcVersion="2.0.0")
+        assert version() == "2.18.0", "a launch that was long on its way"
+        cloud.report_health("drone-1", sequenceNumber=60, timestamp=1001, ggcVersion="2.0.0")
+        assert version() == "2.18.0"
+        cloud.report_health("drone-1", sequenceNumber=1, timestamp=1002, ggcVersion="2.1.0")
+        assert version() == "2.1.0"
+        cloud.report_health("drone-1", sequenceNumber=2, timestamp=1003, ggcVersion="2.2.0", trigger="CADENCE")
+        assert version() == "2.2.0"
+
+    await cloud.off_loop(work)
+
+
+async def test_what_is_published_by_the_api_on_a_reserved_topic_is_answered_too(cloud: Any) -> None:
+    def work() -> None:
+        cloud.add_drone("drone-1", "drones")
+        data = cloud.client_of("iot-data")
+        topic = "$aws/things/drone-1/shadow/name/lamp/update"
+        data.publish(topic=topic, qos=1, payload=json.dumps({"state": {"desired": {"on": True}}}))
+        shadow = json.loads(data.get_thing_shadow(thingName="drone-1", shadowName="lamp")["payload"].read())
+        assert shadow["state"]["desired"] == {"on": True}
+        health = {
+            "ggcVersion": "2.18.0",
+            "platform": "linux",
+            "architecture": "amd64",
+            "thing": "drone-1",
+            "overallDeviceStatus": "UNHEALTHY",
+            "sequenceNumber": 1,
+            "timestamp": 1,
+            "messageType": "COMPLETE",
+            "trigger": "NUCLEUS_LAUNCH",
+        }
+        data.publish(topic="$aws/things/drone-1/greengrassv2/health/json", payload=json.dumps(health))
+        assert cloud.greengrassv2.get_core_device(coreDeviceThingName="drone-1")["status"] == "UNHEALTHY"
 
     await cloud.off_loop(work)
 
@@ -525,6 +575,13 @@ async def test_the_rest_is_kept_and_given_back(cloud: Any) -> None:
         info = [{"id": "a", "hostAddress": "10.0.0.1", "portNumber": 8883}]
         assert greengrass.update_connectivity_info(thingName="drone-1", connectivityInfo=info)["version"]
         assert greengrass.get_connectivity_info(thingName="drone-1")["connectivityInfo"] == info
+        for unknown in (
+            lambda: greengrass.batch_associate_client_device_with_core_device(coreDeviceThingName="core"),
+            lambda: greengrass.batch_disassociate_client_device_from_core_device(coreDeviceThingName="core"),
+            lambda: greengrass.list_client_devices_associated_with_core_device(coreDeviceThingName="core"),
+        ):
+            refused(unknown, "ResourceNotFoundException")
+        cloud.iot.create_thing(thingName="core")
         answer = greengrass.batch_associate_client_device_with_core_device(
             coreDeviceThingName="core", entries=[{"thingName": "drone-1"}, {"thingName": "none"}]
         )

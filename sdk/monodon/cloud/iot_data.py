@@ -63,6 +63,7 @@ class IotData:
 
     Args:
         broker: where messages leave, and where retained ones are kept.
+        answer: what is said on a topic, for the parts of the cloud that answer reserved ones.
         thing_exists: whether there is such a thing; AWS keeps shadows of registered things alone over HTTP.
         now: seconds since the epoch.
         limit_bytes: of one shadow document as AWS counts it (8 KB, at request up to 30).
@@ -74,6 +75,7 @@ class IotData:
         store: Store,
         broker: Messages,
         now: Callable[[], float],
+        answer: Callable[[str, bytes], None] = lambda topic, payload: None,
         thing_exists: Callable[[str], bool] = lambda thing: True,
         limit_bytes: int = shadows.DEFAULT_LIMIT_BYTES,
     ) -> None:
@@ -81,6 +83,7 @@ class IotData:
         self._table = store.table("shadows")
         self._broker = broker
         self._now = now
+        self._answer_request = answer
         self._thing_exists = thing_exists
         self._limit_bytes = limit_bytes
         self._watchers: list[Callable[[str, str | None, Shadow], None]] = []
@@ -264,6 +267,7 @@ class IotData:
             correlation_data=None if correlation is None else _decode(correlation),
             payload_format=1 if request.get("payloadFormatIndicator") == "UTF8_DATA" else 0,
         )
+        self._answer_request(topic, payload)
         self._store.after_commit(send)
         return {}
 

@@ -101,7 +101,13 @@ class Parts:
             account=account,
             soon=self._next_turn,
         )
-        self._iot_data = IotData(store=store, broker=self.broker, now=now, thing_exists=self._registry.has_thing)
+        self._iot_data = IotData(
+            store=store,
+            broker=self.broker,
+            now=now,
+            answer=self.broker.answer,
+            thing_exists=self._registry.has_thing,
+        )
         indexing = Indexing(self._registry, _Around(self._iot_data, self.broker))
         self.dynamic_groups = DynamicGroups(self._registry, indexing, soon=self._next_turn)
         self._sts = Sts(self._keys, now=now)

@@ -13,14 +13,17 @@ from enum import StrEnum
 from typing import TypeVar
 
 from monodon.core.json import Json, read_json
+from monodon.core.lifecycle import State
 from monodon.errors import NetworkError
 
 MAX_MESSAGE_BYTES = 128_000
+MAX_SEQUENCE = 2**63 - 1  # AWS's nucleus counts in a long
 MAX_ESCAPED_BYTES = 12  # of one character in ASCII JSON: two escaped surrogates
 
 #: What a component is called that has left the device; the cloud drops it from its list.
 UNINSTALLED = "UNINSTALLED"
 BROKEN = "BROKEN"
+_STATUSES = frozenset(State) - {State.UNINSTALLING}
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -227,7 +230,7 @@ def read(message: bytes | str | Mapping[str, Json]) -> HealthReport:
         architecture=_text(document, "architecture"),
         runtime=_optional_text(document, "runtime"),
         overall=_choice(DeviceHealth, document, "overallDeviceStatus"),
-        sequence_number=_whole(document, "sequenceNumber"),
+        sequence_number=_count(document, "sequenceNumber"),
         timestamp_ms=_whole(document, "timestamp"),
         message_type=_choice(MessageType, document, "messageType", trigger.message_type),
         trigger=trigger,
@@ -245,12 +248,19 @@ def _read_component(item: Json) -> ComponentHealth:
     return ComponentHealth(
         name=_text(item, "componentName"),
         version=_text(item, "version"),
-        status=_text(item, "status"),
+        status=_component_status(item),
         is_root=item.get("isRoot") is True,
         fleet_config_arns=_texts(item, "fleetConfigArns"),
         status_codes=_texts(details, "statusCodes"),
         status_reason=_optional_text(details, "statusReason") or "",
     )
+
+
+def _component_status(item: Mapping[str, Json]) -> str:
+    status = _text(item, "status")
+    if status not in _STATUSES:
+        raise _wrong("status", status)
+    return status
 
 
 def _read_deployment(information: Mapping[str, Json]) -> DeploymentInformation | None:
@@ -299,6 +309,13 @@ def _whole(document: Mapping[str, Json], key: str) -> int:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, int) or isinstance(value, bool):
+        raise _wrong(key, value)
+    return value
+
+
+def _count(document: Mapping[str, Json], key: str) -> int:
+    value = _whole(document, key)
+    if not 0 <= value <= MAX_SEQUENCE:
         raise _wrong(key, value)
     return value
 

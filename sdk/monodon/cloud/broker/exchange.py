@@ -77,6 +77,12 @@ class Exchange:
         """Let ``handler`` answer what clients publish on ``$aws/`` topics under the filter; the first one wins."""
         self._handlers.append((topic_filter, handler))
 
+    def answer(self, identity: Identity, topic: str, payload: bytes) -> None:
+        """Let the handler of a reserved topic answer what was said without a connection; other topics have none."""
+        handler = self._handler(topic)
+        if handler is not None:
+            handler(identity, topic, payload)
+
     def client(self, client_id: str) -> Client | None:
         """The connection of a client id, if it has one."""
         return self.delivery.clients.get(client_id)
@@ -251,12 +257,16 @@ class Exchange:
         for action in (actions.PUBLISH, actions.RETAIN_PUBLISH)[: 1 + message.retain]:
             if not self._authorise(client.identity, action, message.topic):
                 return Reason.NOT_AUTHORIZED, f"no policy allows {action} on this topic"
-        if message.topic.startswith(_RESERVED):
-            for topic_filter, handler in self._handlers:
-                if iot_matches(topic_filter, message.topic):
-                    return self._answer(client, handler, message)
+        handler = self._handler(message.topic)
+        if handler is not None:
+            return self._answer(client, handler, message)
         is_wanted = self.delivery.publish(message, now, origin=client.session)
         return (Reason.SUCCESS if is_wanted else Reason.NO_MATCHING_SUBSCRIBERS), None
+
+    def _handler(self, topic: str) -> Handler | None:
+        if not topic.startswith(_RESERVED):
+            return None
+        return next((each for topic_filter, each in self._handlers if iot_matches(topic_filter, topic)), None)
 
     def _answer(self, client: Client, handler: Handler, message: Message) -> tuple[Reason, str | None]:
         try:

@@ -34,6 +34,8 @@ TICK_S: Final = 1.0
 STOP_WITHIN_S: Final = 2.0
 #: A turn takes what has arrived, but not for longer than this, so that others are answered meanwhile.
 _TURN_S: Final = 0.04
+#: Whoever speaks by the API: no certificate, no connection.
+_NOBODY: Final = Identity(certificate_id="")
 
 
 class Broker:
@@ -123,6 +125,10 @@ class Broker:
         the same client. What it publishes leaves after the commit. An exception undoes its own writes.
         """
         self._exchange.reserve(prefix_filter, handler)
+
+    def answer(self, topic: str, payload: bytes) -> None:
+        """Have a reserved topic's handler answer a request that came by the API, in this turn."""
+        self._exchange.answer(_NOBODY, topic, payload)
 
     def retained(self) -> dict[str, tuple[Message, float]]:
         """Retained messages by topic, and when each was published (seconds since the epoch)."""
@@ -315,9 +321,9 @@ class Broker:
         self._schedule()
         self._ticker = loop.call_later(TICK_S, self._tick_again, loop)
         try:
-            async with server:
-                yield listener.getsockname()[1]
+            yield listener.getsockname()[1]
         finally:
+            server.close()  # ``async with server`` waits for the clients to leave by themselves, since Python 3.12.1
             self._ticker.cancel()
             await self._stop()
             self._loop = None

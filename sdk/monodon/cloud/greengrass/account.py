@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from monodon.cloud.context import RequestContext
+from monodon.cloud.greengrass.errors import not_found
 from monodon.cloud.greengrass.limits import Limits
 from monodon.cloud.paging import page_of
 from monodon.cloud.protocol import ServiceError
@@ -64,7 +65,7 @@ class Account:
     def batch_associate_client_device_with_core_device(
         self, request: Request, context: RequestContext
     ) -> dict[str, Json]:
-        core = request["coreDeviceThingName"]
+        core = self._core(request)
         errors: list[dict[str, Json]] = []
         for entry in request.get("entries", []):
             thing = entry["thingName"]
@@ -78,7 +79,7 @@ class Account:
     def batch_disassociate_client_device_from_core_device(
         self, request: Request, context: RequestContext
     ) -> dict[str, Json]:
-        core = request["coreDeviceThingName"]
+        core = self._core(request)
         for entry in request.get("entries", []):
             self._clients.delete(f"{core}/{entry['thingName']}")
         return {"errorEntries": []}
@@ -86,7 +87,7 @@ class Account:
     def list_client_devices_associated_with_core_device(
         self, request: Request, context: RequestContext
     ) -> dict[str, Json]:
-        prefix = f"{request['coreDeviceThingName']}/"
+        prefix = f"{self._core(request)}/"
         entries = (
             (key, {"thingName": key.removeprefix(prefix), "associationTimestamp": record["at"]})
             for key, record in self._clients.items(prefix)
@@ -98,3 +99,14 @@ class Account:
             error="ValidationException",
         )
         return {"associatedClientDevices": found, "nextToken": token}
+
+    def _core(self, request: Request) -> str:
+        """The core device of a request; any thing passes, so that devices can be associated before the first start.
+
+        Raises:
+            ServiceError: ResourceNotFoundException.
+        """
+        name: str = request["coreDeviceThingName"]
+        if not self._thing_exists(name):
+            raise not_found("CORE_DEVICE", name)
+        return name

@@ -21,6 +21,8 @@ Request = dict[str, Any]
 _KIND = "CORE_DEVICE"
 _LOCAL = "LOCAL"
 _MAX_DETAILS = 1000
+#: AWS's nucleus counts its messages from 0, Monodon's from 1.
+_FIRST_SEQUENCE = 1
 #: What a nucleus that does not say is.
 _DEFAULT_RUNTIME = "aws_nucleus_classic"
 
@@ -100,6 +102,7 @@ class CoreDevices:
                 "architecture": report.architecture,
                 "runtime": report.runtime or _DEFAULT_RUNTIME,
                 "sequence": report.sequence_number,
+                "said": report.timestamp_ms,
                 "in_parts": report.total_chunks is not None and report.total_chunks > 1,
                 "updated": now,
             },
@@ -216,11 +219,12 @@ class CoreDevices:
 
 
 def _is_stale(report: HealthReport, record: Mapping[str, Json]) -> bool:
-    """A lower sequence number is stale; a device that was set up anew starts from the beginning."""
-    if report.trigger is Trigger.NUCLEUS_LAUNCH:
-        return False
+    """A lower sequence number is stale, unless a device that was set up anew begins to count, later than it did."""
     sequence: int = record["sequence"]
-    return report.sequence_number < sequence
+    if report.sequence_number >= sequence:
+        return False
+    is_anew = report.trigger is Trigger.NUCLEUS_LAUNCH and report.sequence_number <= _FIRST_SEQUENCE
+    return not is_anew or report.timestamp_ms <= record.get("said", 0)
 
 
 def _source(report: HealthReport) -> str | None:

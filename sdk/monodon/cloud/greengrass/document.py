@@ -51,6 +51,7 @@ def read_deployment(
     problems: Problems = []
     policies = with_defaults(request.get("deploymentPolicies", {}))
     components = _components(request.get("components", {}), problems)
+    _check_waits(policies, problems)
     _check_job(request.get("iotJobConfiguration", {}), problems)
     if problems:
         raise invalid_fields(problems)
@@ -134,6 +135,13 @@ def _run_with(given: Mapping[str, Json] | None) -> RunWith | None:
         cpus=limits.get("cpus"),
         windows_user=given.get("windowsUser"),
     )
+
+
+def _check_waits(policies: Mapping[str, Json], problems: Problems) -> None:
+    for name in ("componentUpdatePolicy", "configurationValidationPolicy"):
+        seconds = policies[name]["timeoutInSeconds"]
+        if seconds < 0:
+            problems.append((f"deploymentPolicies.{name}.timeoutInSeconds", f"{seconds} is negative"))
 
 
 def _check_job(given: Mapping[str, Json], problems: Problems) -> None:
