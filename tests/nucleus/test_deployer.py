@@ -368,6 +368,28 @@ async def test_a_deployment_may_have_a_time_and_says_who_is_awaited(tmp_path: Pa
         assert one.states() == {"Good": "RUNNING"}
 
 
+async def test_local_deployments_are_known_after_a_restart(tmp_path: Path, cloud: Any) -> None:
+    """Section 5.9: who was given an id learns what became of it; what had not begun has failed."""
+    root = tmp_path / "root"
+    root.mkdir()
+    async with bench.device(root, cloud) as stopped:
+        await stopped.deploy_locally({})
+        await stopped.deploy_locally({"rootComponentVersionsToAdd": {"nowhere": "1.0.0"}})
+        for name in ("waits", "waits-too"):  # nothing is awaited: neither begins before the device stops
+            stopped.deployer.submit(bench.read_local({}, deployment_id=name, timestamp_ms=stopped.now_ms))
+        before = stopped.deployer.deployments()
+    for _ in range(2):
+        async with bench.device(root, cloud) as again:
+            found = {one.deployment.deployment_id: one for one in again.deployer.deployments()}
+            assert list(found) == [one.deployment.deployment_id for one in before]
+            assert [str(one.status) for one in found.values()] == ["SUCCEEDED", "FAILED", "FAILED", "FAILED"]
+            assert [one.outcome for one in found.values()][:2] == [one.outcome for one in before][:2]
+            for name in ("waits", "waits-too"):
+                outcome = found[name].outcome
+                assert outcome is not None
+                assert outcome.error_stack[-1] == "DEPLOYMENT_INTERRUPTED"
+
+
 async def test_a_local_deployment_may_say_how_long_it_may_take(device: Any, cloud: Any) -> None:
     """The time counts from the beginning: what is not ready to be applied in it changes nothing."""
     cloud.publish("A", "1.0.0", {"Startup": FOREVER})

@@ -11,7 +11,7 @@ from monodon.core.plan import Installed, RunWith
 from monodon.core.semver import Version
 from monodon.errors import ConfigurationError
 from monodon.nucleus.journal import Journal
-from monodon.nucleus.state import DeviceState
+from monodon.nucleus.state import REMEMBERED_LOCAL, DeviceState
 
 CAMERA, MODEL = ComponentName.parse("com.example.Camera"), ComponentName.parse("com.example.Model")
 
@@ -127,3 +127,13 @@ def test_sequence_numbers_go_on_after_a_restart(journal: Journal) -> None:
     state = DeviceState(journal)
     assert [state.next_sequence(), state.next_sequence()] == [1, 2]
     assert DeviceState(journal).next_sequence() == 3
+
+
+def test_local_deployments_are_remembered_up_to_a_number(journal: Journal) -> None:
+    state = DeviceState(journal)
+    for number in range(REMEMBERED_LOCAL + 3):
+        state.put_local(f"d-{number}", {"created_ms": number})
+    state.commit(local={"d-5": {"created_ms": 5, "outcome": {}}})
+    known = DeviceState(journal).local_deployments()
+    assert list(known) == [f"d-{number}" for number in range(3, REMEMBERED_LOCAL + 3)]
+    assert known["d-5"] == {"created_ms": 5, "outcome": {}}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from monodon.core.deployment import Status
 from monodon.errors import StateError
 from monodon.nucleus.consent import Consent
-from monodon.nucleus.notes import Ending, Note, Phase, Versions
+from monodon.nucleus.notes import Ending, Note, Phase, Versions, local_record
 from monodon.nucleus.queue import Entry
 from monodon.nucleus.reporting import Reporting
 from monodon.nucleus.state import DeviceState
@@ -33,7 +33,7 @@ class Conclusion:
         self._state, self._store, self._at = state, store, at
         self._reporting, self._consent = reporting, consent
         #: Ends that were reported and that the disk refused to take; they come before anything else is written.
-        self._unwritten: list[Ending] = []
+        self._unwritten: list[tuple[Entry, Ending]] = []
 
     async def end(self, entry: Entry, ending: Ending) -> None:
         """Report the end, then write what it leaves; a kill between the two reports it again."""
@@ -57,7 +57,7 @@ class Conclusion:
             StateError: it still does. A nucleus that starts anew finds them open in the journal and ends them again.
         """
         while self._unwritten:
-            self._state.commit(roots=self._unwritten[0].roots, last=self._unwritten[0].last)
+            self._commit(*self._unwritten[0])
             del self._unwritten[0]
 
     def _note(self, entry: Entry, ending: Ending) -> None:
@@ -70,10 +70,14 @@ class Conclusion:
     def _write(self, entry: Entry, ending: Ending) -> None:
         try:
             self.write_former()
-            self._state.commit(roots=ending.roots, last=ending.last)
+            self._commit(entry, ending)
         except StateError as error:
-            self._unwritten.append(ending)
+            self._unwritten.append((entry, ending))
             _log.error("the end of deployment %s could not be written yet: %s", entry.deployment_id, error)
+
+    def _commit(self, entry: Entry, ending: Ending) -> None:
+        local = {entry.deployment_id: local_record(entry, ending.outcome)} if entry.deployment.is_local else {}
+        self._state.commit(roots=ending.roots, last=ending.last, local=local)
 
     async def _clean(self, tried: Versions) -> None:
         installed = self._state.installed.values()

@@ -35,12 +35,12 @@ from monodon.core.deployment import (
 from monodon.core.plan import Change, compare, dependency_order
 from monodon.core.pointers import NoPointer
 from monodon.core.target import new_bootstraps, restarting_settings
-from monodon.errors import DeploymentError, MonodonError
+from monodon.errors import DeploymentError, MonodonError, StateError
 from monodon.nucleus.application import Application, Move, complain
 from monodon.nucleus.conclusion import Conclusion
 from monodon.nucleus.consent import Consent
 from monodon.nucleus.hooks import Progress
-from monodon.nucleus.notes import Ending, Note, Phase
+from monodon.nucleus.notes import Ending, Note, Phase, interrupted, local_record, read_local_record
 from monodon.nucleus.patience import Patience
 from monodon.nucleus.preparation import Preparation, Prepared
 from monodon.nucleus.queue import DeploymentQueue, Entry
@@ -83,6 +83,14 @@ class Deployer:
         self._current = None if self._open is None else self._open.entry
         self._preparing: asyncio.Task[Prepared | Exception] | None = None
         self._canceled: set[str] = set()
+        self._remember_local()
+
+    def _remember_local(self) -> None:
+        """Know the local deployments of before the start; those that were still to begin have failed (5.9)."""
+        for deployment_id, record in self._state.local_deployments().items():
+            if self._open is None or deployment_id != self._open.entry.deployment_id:
+                entry, outcome = read_local_record(deployment_id, record)
+                self._reporting.note(entry, outcome.status, outcome)
 
     # What others ask
 
@@ -97,9 +105,18 @@ class Deployer:
             self.cancel(current.deployment_id)
         if not self._queue.add(entry):
             return False
+        if deployment.is_local:
+            self._keep(entry)
         self._reporting.note(entry, Status.QUEUED)
         self._arrived.set()
         return True
+
+    def _keep(self, entry: Entry) -> None:
+        """Have it on disk that a local deployment was accepted: who got its id can ask for it after a kill too."""
+        try:
+            self._state.put_local(entry.deployment_id, local_record(entry, None))
+        except StateError as error:
+            _log.error("deployment %s would not be known after a restart: %s", entry.deployment_id, error)
 
     def cancel(self, deployment_id: str) -> bool:
         """Cancel a deployment that has not been applied yet; return False when it is too late for that (Q5)."""
@@ -279,11 +296,7 @@ class Deployer:
         if note.phase is Phase.PREPARING and not deployment.is_local:
             await self._deploy(entry)
         elif note.phase is Phase.PREPARING:
-            stopped = DeploymentError(
-                "the nucleus stopped before the deployment was applied", codes=("DEPLOYMENT_INTERRUPTED",)
-            )
-            outcome = failure(stopped, DetailedStatus.FAILED_NO_STATE_CHANGE, is_local=True)
-            await self._conclusion.end(entry, Ending(outcome=outcome))
+            await self._conclusion.end(entry, Ending(outcome=interrupted()))
         elif note.phase is Phase.REPORTING:
             assert note.ending is not None
             await self._conclusion.end(entry, note.ending)

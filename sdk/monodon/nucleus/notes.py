@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from monodon.core.deployment import Outcome, from_record, to_record
+from monodon.core.deployment import DetailedStatus, Outcome, failure, from_record, read_local, to_record
 from monodon.core.json import Json
 from monodon.core.names import ComponentName
 from monodon.core.plan import Installed, Target
 from monodon.core.semver import Version
-from monodon.errors import MonodonError, StateError
+from monodon.errors import DeploymentError, MonodonError, StateError
 from monodon.nucleus.queue import Entry
 from monodon.nucleus.uplink.protocol import DeploymentArrived
 
@@ -141,6 +141,33 @@ class Note:
             ran=tuple(map(ComponentName.parse, record.get("ran", ()))),
             restarts=record.get("restarts", False),
         )
+
+
+def local_record(entry: Entry, outcome: Outcome | None) -> dict[str, Json]:
+    """What is kept of a local deployment for who asks how it fares, also after the nucleus was killed."""
+    return {
+        "timestamp_ms": entry.deployment.timestamp_ms,
+        "created_ms": entry.created_ms,
+        "outcome": None if outcome is None else outcome.to_record(),
+    }
+
+
+def read_local_record(deployment_id: str, record: Mapping[str, Json]) -> tuple[Entry, Outcome]:
+    """Read what `local_record` wrote; the deployment has its id and time alone.
+
+    One without an end was cut short by the end of the nucleus, and nothing of it was applied: it has failed.
+    """
+    deployment = read_local({}, deployment_id=deployment_id, timestamp_ms=record["timestamp_ms"])
+    entry = Entry(deployment=deployment, arrival=None, created_ms=record["created_ms"])
+    return entry, interrupted() if record["outcome"] is None else Outcome.from_record(record["outcome"])
+
+
+def interrupted() -> Outcome:
+    """How a local deployment ends that a nucleus had not begun to apply when it stopped. Source: section 5.9."""
+    stopped = DeploymentError(
+        "the nucleus stopped before the deployment was applied", codes=("DEPLOYMENT_INTERRUPTED",)
+    )
+    return failure(stopped, DetailedStatus.FAILED_NO_STATE_CHANGE, is_local=True)
 
 
 def fingerprint(installed: Target) -> str:

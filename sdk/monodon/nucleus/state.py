@@ -21,6 +21,9 @@ _ROOTS = "roots/"
 _LAST = "last/"
 _OPEN = "deployment/open"
 _SEQUENCE = "health/sequence"
+_LOCAL = "local/"
+#: How many local deployments are remembered.
+REMEMBERED_LOCAL = 100
 
 #: Roots of one target: component name to the version that the target chose, as text.
 Roots: TypeAlias = Mapping[ComponentName, str]
@@ -83,6 +86,21 @@ class DeviceState:
         """Forget the open deployment without another change."""
         self._journal.write({_OPEN: None})
 
+    def local_deployments(self) -> dict[str, Mapping[str, Json]]:
+        """Return what `put_local` and `commit` were given of each local deployment, by its id, oldest first."""
+        found = sorted(self._journal.items(_LOCAL).items(), key=lambda item: item[1]["created_ms"])
+        return {key.removeprefix(_LOCAL): record for key, record in found}
+
+    def put_local(self, deployment_id: str, record: Mapping[str, Json]) -> None:
+        """Remember a local deployment that was accepted, and forget the oldest; ``record`` has its ``created_ms``.
+
+        Raises:
+            StateError: it could not be written.
+        """
+        known = list(self.local_deployments())
+        forgotten = known[: max(0, len(known) + 1 - REMEMBERED_LOCAL)]
+        self._journal.write({**{_LOCAL + one: None for one in forgotten}, _LOCAL + deployment_id: dict(record)})
+
     def replace_installed(self, installed: Target) -> None:
         """Make ``installed`` the whole set in one step; the open deployment stays open."""
         self._change(installed, {})
@@ -93,6 +111,7 @@ class DeviceState:
         *,
         roots: Mapping[str, Roots | None] | None = None,
         last: Mapping[str, Mapping[str, Json] | None] | None = None,
+        local: Mapping[str, Mapping[str, Json]] | None = None,
     ) -> None:
         """End the open deployment and, in the same step, write what it left.
 
@@ -100,6 +119,7 @@ class DeviceState:
             installed: the whole set that the device runs now; None leaves it as it is.
             roots: the roots of each target that changed; None forgets the target and its last deployment.
             last: ``{arn, timestamp_ms, deployment_id}`` of each target that was deployed to.
+            local: how local deployments ended, by their ids; see `put_local`.
         """
         changes: dict[str, Json | None] = {_OPEN: None}
         for target, chosen in (roots or {}).items():
@@ -108,6 +128,7 @@ class DeviceState:
                 changes[_LAST + target] = None
         for target, record in (last or {}).items():
             changes[_LAST + target] = None if record is None else dict(record)
+        changes.update({_LOCAL + deployment_id: dict(record) for deployment_id, record in (local or {}).items()})
         self._change(self._installed if installed is None else installed, changes)
 
     def put_installed(self, *installed: Installed) -> None:
