@@ -197,7 +197,11 @@ def main() -> dict[str, Any]:
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
     if sys.argv[1:2] == ["serve"]:
-        asyncio.run(serve(Path(sys.argv[2]), int(sys.argv[3])))
+        from monodon.cloud.collecting import collecting_little
+        from monodon.cloud.fairness import fair_loop
+
+        with collecting_little(), asyncio.Runner(loop_factory=fair_loop) as runner:  # as ``monodon cloud run`` does
+            runner.run(serve(Path(sys.argv[2]), int(sys.argv[3])))
     elif sys.argv[1:2] == ["simulate"]:
         asyncio.run(simulate(Path(sys.argv[2])))
     else:

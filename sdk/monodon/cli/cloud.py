@@ -87,7 +87,9 @@ def run(
         logging.getLogger(library).setLevel(logging.WARNING)
     from monodon.cloud.allocation import keep_one_heap
     from monodon.cloud.cloud import Cloud
+    from monodon.cloud.collecting import collecting_little
     from monodon.cloud.fairness import fair_loop
+    from monodon.cloud.open_files import allow_open_files
     from monodon.cloud.settings import read_settings
 
     try:
@@ -96,7 +98,8 @@ def run(
         raise click.BadParameter(str(error), param_hint="--limit") from error
     cloud = Cloud(state, host=host, port=port, mqtt_port=mqtt_port, region=region, strict=strict, settings=settings)
     keep_one_heap()
-    with asyncio.Runner(loop_factory=fair_loop) as runner:
+    allow_open_files()
+    with collecting_little(), asyncio.Runner(loop_factory=fair_loop) as runner:
         runner.run(_run(cloud))
 
 
