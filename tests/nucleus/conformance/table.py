@@ -15,6 +15,7 @@ FOLDER = Path(__file__).parent
 NUMBERS = (*map(str, range(1, 61)), *(f"28{letter}" for letter in "abcd"))
 
 _NAME = re.compile(r"test_case_0*(\d+[a-d]?)_(\w+)")
+_BESIDE = re.compile(r"test_(rule|row|limit)_(\w+)")
 _SAID = re.compile(r"^(Given|Expect|Differs): (.*?)(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
 _HEAD = """\
 # Conformance of the nucleus
@@ -25,6 +26,15 @@ case has one. Where Monodon is chosen to differ, the last column says how and wh
 
 | case | given | expect | test | status | chosen to differ |
 |---|---|---|---|---|---|
+"""
+_BESIDES = """
+## Beside the cases
+
+Rules of lifecycle and deployments that no case shows, and the rows and limits of the table of fleet status messages.
+NETWORK_RECONFIGURE is not sent: another endpoint is read at a start of the nucleus, which tells NUCLEUS_LAUNCH.
+
+| kind | what holds | tests |
+|---|---|---|
 """
 
 
@@ -54,7 +64,16 @@ def page() -> str:
         f"{'open: ' + _cell(case.open_reason) if case.open_reason else 'holds'} | {_cell(case.differs)} |"
         for case in every
     ]
-    return _HEAD + "\n".join(rows) + f"\n\n{len(every)} cases.\n"
+    beside = [f"| {kind} | {told} | `{file}` |" for kind, told, file in _beside()]
+    return _HEAD + "\n".join(rows) + f"\n\n{len(every)} cases.\n" + _BESIDES + "\n".join(beside) + "\n"
+
+
+def _beside() -> Iterator[tuple[str, str, str]]:
+    """The tests named by a rule, a row or a limit: which of them, in words, and their file."""
+    for path in sorted(FOLDER.glob("test_*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (name := _BESIDE.fullmatch(node.name)):
+                yield name[1], name[2].replace("_", " "), path.stem.removeprefix("test_")
 
 
 def _of(path: Path) -> Iterator[Case]:
