@@ -1,5 +1,6 @@
 """Components are found where their authors keep them."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,22 @@ def test_an_artifact_that_nothing_makes_is_named(tmp_path: Path) -> None:
     with pytest.raises(PublishError) as error:
         build(source, recipe(name="a", version="1.0.0", artifacts=(artifact("x.zip"),)), cache=tmp_path / "cache")
     assert "x.zip" in error.value.message
+
+
+def test_an_artifact_that_is_a_file_of_the_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+    made = RECIPE_YAML.format(name="com.example.P", version="2.0.0")
+    uris = "".join(f"  - Uri: s3://BUCKET_NAME/COMPONENT_NAME/COMPONENT_VERSION/{name}\n" for name in ("a.sh", "b.zip"))
+    write(tmp_path / "recipe.yaml", f"{made}Manifests:\n- Platform: {{os: linux}}\n  Artifacts:\n{uris}")
+    shared = write(tmp_path / "a.sh", "true")
+    (source,) = find_components(tmp_path)
+    (read,) = source.recipes()
+    with pytest.raises(PublishError, match=r"makes b\.zip") as refused:
+        build(source, read, cache=tmp_path / "cache")
+    assert refused.value.hint == "put the file b.zip there, or 2.0.0/, main.py or requirements.txt to make it of"
+
+    zipped = write(tmp_path / "b.zip", "no zip, but its author's file")
+    assert [one.path for one in build(source, read, cache=tmp_path / "cache")] == [shared, zipped]
+    own = write(tmp_path / "2.0.0/a.sh", "false")
+    script = build(source, read, cache=tmp_path / "cache")[0]
+    assert (script.path, script.size_bytes) == (own, 5), "the version's own file goes before"
+    assert script.sha256 == hashlib.sha256(b"false").hexdigest()

@@ -5,11 +5,13 @@ What goes into ``<file>.zip`` is told by what the folder holds:
 - ``<version>/``: the files of that folder (a model, and whatever else has no code);
 - ``main.py``: the folder, and Monodon's own modules beside it;
 - ``requirements.txt``: a tree of its packages, and the folder's other Python files beside it.
+
+Any other artifact, and a zip that none of these makes, is the file of its name in ``<version>/`` or in the folder.
 """
 
 from pathlib import Path
 
-from monodon.authoring.bundle import Bundle, bundle_folder
+from monodon.authoring.bundle import Bundle, bundle_file, bundle_folder
 from monodon.authoring.project import Source
 from monodon.authoring.tree import Builder, build_tree
 from monodon.core.recipe.model import Artifact, Recipe
@@ -49,7 +51,11 @@ def _build_one(folder: Path, recipe: Recipe, name: str, cache: Path, builder: Bu
         if lock.is_file():
             scripts = {path.name: path for path in sorted(folder.glob("*.py")) if path.name != "recipe.py"}
             return build_tree(lock, scripts=scripts, cache=cache / "trees", name=name, builder=builder)
+    for file in (version_folder / name, folder / name):
+        if file.is_file():
+            return bundle_file(file)
+    made_of = f", or {recipe.version}/, main.py or requirements.txt to make it of" if name.endswith(".zip") else ""
     raise PublishError(
         f"{recipe.name} {recipe.version}: nothing in {folder} makes {name}",
-        hint=f"it needs a .zip and one of {recipe.version}/, main.py, requirements.txt",
+        hint=f"put the file {name} there{made_of}",
     )

@@ -52,6 +52,13 @@ def bundle_folder(folder: Path, destination: Path, *, with_monodon: bool = False
     return write_zip(entries, destination, left_out=left_out)
 
 
+def bundle_file(file: Path) -> Bundle:
+    """Take a file as it is for an artifact of its name."""
+    with file.open("rb") as opened:
+        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+    return Bundle(name=file.name, path=file, sha256=sha256, size_bytes=file.stat().st_size)
+
+
 def device_modules(package: Path | None = None) -> dict[str, Path]:
     """Return Monodon's modules for the device by their name in a zip."""
     home = package or Path(__file__).parents[1]
