@@ -363,7 +363,7 @@ def test_drift_after_a_local_deployment_and_back(world: World) -> None:
         assert "`monodon deployment create --remove COMPONENT` removes what was deployed there" in drifted.err
 
         assert "nothing to do" in world.fleet("plan", file).out, "the cloud's side is as it was"
-        assert "~ deployed again as it is" in world.fleet("deploy", file, "--again").out
+        assert "~ deployment, once more as it is" in world.fleet("deploy", file, "--again").out
         locally("--remove", "com.example.Bell")
         assert world.fleet("drift", file).out == "0 of 1 device differs\n"
     assert device.starts("com.example.Buoy") == ["1.0.0 1", "1.5.0 1", "1.0.0 1"]

@@ -75,14 +75,14 @@ def _component(name: str, differences: "list[Difference]", versions: Mapping[str
 def _settings(differences: "list[Difference]", values: bool) -> Iterator[Line]:
     for one in differences:
         mark = _MARKS[one.kind]
-        is_again = one.what == "deployment" and one.old == one.new
-        told = "deployed again as it is" if is_again else f"{_plain(one.what)}{_values(one, values)}"
-        yield Line(1, f"{mark} {told}", mark)
+        yield Line(1, f"{mark} {_plain(one.what)}{_values(one, values)}", mark)
 
 
 def _values(one: "Difference", values: bool) -> str:
     if one.what in ("merge", "configuration", "default") and not values:
         return ""
+    if one.what == "deployment" and one.old == one.new:  # None: it says otherwise what devices have already
+        return "" if one.old is None else ", once more as it is"
     old, new = _short(one.old), _short(one.new)
     return {"added": f" {new}", "removed": f" {old}"}.get(one.kind, f" {old} → {new}")
 
