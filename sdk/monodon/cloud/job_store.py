@@ -170,8 +170,8 @@ class JobStore:
 
     def execution(self, job_id: str, thing: str) -> JobExecution | None:
         """One execution."""
-        record = self._executions.get(f"{job_id}/{thing}")
-        return None if record is None else _read_execution(record)
+        text = self._executions.text(f"{job_id}/{thing}")
+        return None if text is None else _read_execution_text(text)
 
     def executions(self, job_id: str, *, after: str | None = None) -> Iterator[JobExecution]:
         """Executions of a job, by thing; past the one of the thing ``after``."""
@@ -298,6 +298,12 @@ def _read_job(text: str) -> Job:
     record = json.loads(text)
     job = Job(**{**record, "targets": tuple(record["targets"]), "pace": Pace()})
     return replace(job, pace=Pace.from_record(record["pace"]))
+
+
+@lru_cache(maxsize=1024)
+def _read_execution_text(text: str) -> JobExecution:
+    """The execution in a record; each is asked for several times in a row while its thing talks."""
+    return _read_execution(json.loads(text))
 
 
 def _read_execution(record: dict[str, Json]) -> JobExecution:

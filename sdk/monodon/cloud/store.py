@@ -15,7 +15,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -214,8 +214,7 @@ class Store:
         """The one log."""
         return Log(self)
 
-    @contextmanager
-    def transaction(self, *, settles: bool = False) -> Iterator[None]:
+    def transaction(self, *, settles: bool = False) -> AbstractContextManager[None]:
         """All that is written inside is written together, or, after an exception, not at all.
 
         Nests: an inner one that fails undoes its own writes alone. Never await inside.
@@ -224,27 +223,35 @@ class Store:
             settles: what was to be called ``after_commit`` of this one is called at its end, inside the outer one: for
                 an outer one that itself lets nothing be seen before it is durable (a turn of the broker).
         """
-        waiting = len(self._after_commit)
-        depth = len(self._open)
+        return _Transaction(self, settles)
+
+    def _enter(self) -> tuple[int, int]:
+        """Open a transaction; return how deep it is, and how many callbacks wait already."""
         self._open.append(None)
-        try:
-            yield
-            if settles and depth:
-                self._call_back(waiting)
-            point = self._open[depth]
-            if point is not None and (depth == 0 or self._open[depth - 1] != point):
-                self._connection.execute("COMMIT" if point == _WHOLE else f"RELEASE {point}")
-        except BaseException:
-            point = self._open[depth]
-            del self._after_commit[waiting:]
-            del self._open[depth:]
-            if point is not None:
-                self._open = [None if each == point else each for each in self._open]
-                self._undo(point)
-            raise
+        return len(self._open) - 1, len(self._after_commit)
+
+    def _leave(self, depth: int, waiting: int, *, settles: bool) -> None:
+        """Write down what a transaction has changed, if none around it will."""
+        if settles and depth:
+            self._call_back(waiting)
+        point = self._open[depth]
+        if point is not None and (depth == 0 or self._open[depth - 1] != point):
+            self._connection.execute("COMMIT" if point == _WHOLE else f"RELEASE {point}")
         del self._open[depth:]
+
+    def _left(self) -> None:
+        """Call what waited for the outermost transaction."""
         if not self._open:
             self._call_back(0)
+
+    def _give_up(self, depth: int, waiting: int) -> None:
+        """Undo what a transaction has changed."""
+        point = self._open[depth]
+        del self._after_commit[waiting:]
+        del self._open[depth:]
+        if point is not None:
+            self._open = [None if each == point else each for each in self._open]
+            self._undo(point)
 
     def _call_back(self, start: int) -> None:
         """Call what waits from ``start`` on, and what comes to wait meanwhile."""
@@ -306,6 +313,32 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _Transaction:
+    """What ``Store.transaction`` returns; a class, since some are opened for each message."""
+
+    __slots__ = ("_depth", "_settles", "_store", "_waiting")
+
+    def __init__(self, store: Store, settles: bool) -> None:
+        self._store = store
+        self._settles = settles
+
+    def __enter__(self) -> None:
+        self._depth, self._waiting = self._store._enter()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._store._give_up(self._depth, self._waiting)
+            return
+        try:
+            self._store._leave(self._depth, self._waiting, settles=self._settles)
+        except BaseException:
+            self._store._give_up(self._depth, self._waiting)
+            raise
+        self._store._left()
 
 
 def _call(callback: Callable[[], None]) -> None:
