@@ -13,9 +13,17 @@ from monodon.core.names import ComponentName
 from monodon.core.recipe.reading import parse_recipe
 from monodon.core.semver import Version
 from monodon.fleet import Aws, Desired, DesiredComponent, apply, export, fleet_status, make_plan, watch
+from monodon.fleet.desired import Ring
 from monodon.fleet.doctor import examine
+from monodon.fleet.drift import drift
+from monodon.fleet.history import history
+from monodon.fleet.ledger import Ledger, Outcome
+from monodon.fleet.live import live_deployment
 from monodon.fleet.nucleus_config import Endpoints
 from monodon.fleet.provisioning import device_policy, provision_fleet
+from monodon.fleet.rings import Rollout
+from monodon.fleet.rollback import Way
+from monodon.fleet.why import explain
 from monodon.publish import ArtifactFile, Package, Registry, publish
 
 GUIDE = Path(__file__).parents[2] / "docs" / "fleet.md"
@@ -29,16 +37,31 @@ ACTIONS = {
 }
 #: What AWS does in the operator's name, and what only another account's answer brings about; no call of ours.
 #: Source: AWS, "Actions, resources, and condition keys for AWS IoT Greengrass V2", dependent actions.
+#: How the devices of more than one thing are read.
+MANY = "greengrass:ListCoreDevices"
+AWS_READS = {"iot:DescribeJob", "iot:DescribeThing", "iot:DescribeThingGroup", "iot:GetThingShadow"}
+AWS_DEPLOYS = AWS_READS | {
+    *("iot:CancelJob", "iot:CreateJob", "iot:DeleteThingShadow", "iot:UpdateJob", "iot:UpdateThingShadow"),
+}
+#: The ledger's tags of a thing are those of its core device; old ones make room after twenty revisions.
+LEDGER = {
+    *("greengrass:ListTagsForResource", "greengrass:TagResource", "greengrass:UntagResource", "iot:UntagResource"),
+}
 UNSEEN = {
     "provision": {"iam:PassRole", "iot:DescribeEndpoint"},
     "doctor": {"iam:GetPolicy", "iam:GetPolicyVersion"},
     "publish": {"s3:GetObject"},
-    "plan": {"iot:DescribeJob", "iot:DescribeThing", "iot:DescribeThingGroup", "iot:GetThingShadow"},
+    "plan": {"iot:DescribeJob", "iot:DescribeThing", "iot:DescribeThingGroup", "iot:GetThingShadow", MANY},
     "deploy": {
         *("iot:CancelJob", "iot:CreateJob", "iot:DeleteThingShadow", "iot:DescribeJob", "iot:DescribeJobExecution"),
         *("iot:DescribeThing", "iot:DescribeThingGroup", "iot:GetThingShadow", "iot:UpdateJob"),
-        *("iot:UpdateThingShadow", "greengrass:TagResource"),
+        *("iot:UpdateThingShadow", MANY, *LEDGER),
     },
+    "rings": {*AWS_DEPLOYS, *LEDGER, "iot:DescribeJobExecution", MANY},
+    "rollback": {*AWS_DEPLOYS, *LEDGER, "iot:DescribeJobExecution", MANY},
+    "history": {*AWS_READS, "greengrass:ListTagsForResource"},
+    "why": {*AWS_READS, MANY, "iot:ListThingsInThingGroup"},
+    "drift": {*AWS_READS, MANY, "greengrass:GetCoreDevice"},
     "status": set[str](),
     "export": {"iot:DescribeJob", "iot:DescribeThing", "iot:DescribeThingGroup", "iot:GetThingShadow"},
 }
@@ -95,10 +118,16 @@ def calls(embedded: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     health |= {"overallDeviceStatus": "HEALTHY", "sequenceNumber": 1, "timestamp": 1, "trigger": "NUCLEUS_LAUNCH"}
     embedded.say(THING, "greengrassv2/health/json", {**health, "messageType": "COMPLETE", "components": []})
     found["plan"] = recorded.during(lambda: make_plan(aws, desired))
-    found["deploy"] = recorded.during(lambda: _deploy(embedded, aws, desired))
+    found["deploy"] = recorded.during(lambda: _deploy(embedded, aws, desired, folder))
     found["plan"] |= recorded.during(lambda: make_plan(aws, replace(desired, name="another")))
     found["status"] = recorded.during(lambda: [*fleet_status(aws), *fleet_status(aws, group=GROUP)])
     found["export"] = recorded.during(lambda: export(aws, f"thinggroup/{GROUP}"))
+    found["why"] = recorded.during(lambda: _explain(aws))
+    found["drift"] = recorded.during(lambda: [*drift(aws), *drift(aws, f"thinggroup/{GROUP}")])
+    ledger = Ledger(aws, folder=folder / "ledger")
+    found["rings"] = recorded.during(lambda: _rings(embedded, aws, desired, ledger, folder))
+    found["rollback"] = recorded.during(lambda: _rollback(embedded, aws, ledger))
+    found["history"] = recorded.during(lambda: history(aws, ledger, f"thinggroup/{GROUP}"))
     found["doctor"] = recorded.during(lambda: list(examine(aws, group=GROUP)))
     return found
 
@@ -115,8 +144,48 @@ def _publish(aws: Aws, folder: Path) -> Iterator[object]:
     yield from publish(Package(recipe=parse_recipe(text, file="a.yaml"), files=files), registry)
 
 
-def _deploy(embedded: Any, aws: Aws, desired: Desired) -> None:
-    created = apply(aws, make_plan(aws, desired)).created
+def _answer(embedded: Any, aws: Aws, status: str) -> None:
+    """Let the device end what is live, by other clients than those that are recorded."""
+    other = Aws(endpoint_url=embedded.ready.result().endpoint, region=aws.region)
+    live = live_deployment(other, other.group_arn(GROUP))
+    if live is not None:
+        embedded.say(THING, f"jobs/{live['iotJobId']}/namespace-aws-gg-deployment/update", {"status": status})
+
+
+def _rings(embedded: Any, aws: Aws, desired: Desired, ledger: Ledger, folder: Path) -> None:
+    """A ring whose figures are not known: deployed, baked, rolled back."""
+    gate: dict[str, Any] = {"component": COMPONENT, "metric": "latency_ms", "maxRatio": 2}
+    ring = Ring(name="all", targets=(f"thinggroup/{GROUP}",), gates={"metrics": [gate], "deadlineSeconds": 0.0})
+    place: dict[str, Any] = {"evidence": folder / "evidence", "state": folder / "rings"}
+    rollout = Rollout(aws, replace(desired, name="ringed", rings=(ring,)), ledger, timeout_s=30, **place)
+    for event in rollout.run():
+        if event.kind in ("created", "rollback"):
+            _answer(embedded, aws, "SUCCEEDED")
+
+
+def _rollback(embedded: Any, aws: Aws, ledger: Ledger) -> None:
+    way = Way(aws, ledger)
+    found = way.plan(f"thinggroup/{GROUP}", to="1")
+    assert not found.plan.is_empty
+    created = way.apply(found).created
+    embedded.say(THING, f"jobs/{created.job_id}/namespace-aws-gg-deployment/update", {"status": "SUCCEEDED"})
+    for _ in watch(aws, created, timeout_s=30):
+        pass
+
+
+def _explain(aws: Aws) -> None:
+    explain(aws, THING)
+    live = live_deployment(aws, aws.group_arn(GROUP))
+    assert live is not None
+    explain(aws, live["deploymentId"])
+
+
+def _deploy(embedded: Any, aws: Aws, desired: Desired, folder: Path) -> None:
+    plan = make_plan(aws, desired)
+    created = apply(aws, plan).created
+    ledger = Ledger(aws, folder=folder / "ledger")
+    ledger.record(created, plan.request, replaces=None)
+    ledger.judge(created.target_arn, created.deployment_id, Outcome.BAD)
     topic = f"jobs/{created.job_id}/namespace-aws-gg-deployment/update"
     embedded.say(THING, topic, {"status": "IN_PROGRESS"})
     embedded.say(THING, topic, {"status": "FAILED", "statusDetails": {"deployment-failure-cause": "on purpose"}})
@@ -135,7 +204,7 @@ def test_the_guides_policy_is_what_a_verb_needs(calls: dict[str, set[str]], verb
 
 def test_planning_writes_nothing(calls: dict[str, set[str]]) -> None:
     reads = re.compile(r"\w+:(Get|List|Describe|Search)\w*")
-    for verb in ("plan", "status", "export", "doctor"):
+    for verb in ("plan", "status", "export", "history", "why", "drift", "doctor"):
         unsafe = {action for action in calls[verb] if not reads.fullmatch(action)}
         assert unsafe <= {"iam:SimulatePrincipalPolicy"}, verb
 

@@ -332,6 +332,7 @@ class Rollout:
             failed = sum(status in FAILURES for status in statuses.values())
             if gates is not None and failed > (1.0 - gates.success_share) * len(statuses) + 1e-9:
                 watching.close()
+                self._refuse_superseded([created])  # which cancels what had not begun
                 return f"{failed} of {len(statuses)} devices failed ({self._why(statuses)})"
             if all(status in FINAL for thing, status in statuses.items() if thing not in away):
                 watching.close()
