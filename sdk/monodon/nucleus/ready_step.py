@@ -102,16 +102,24 @@ def _path(skipif: Skipif, installed: Installed, root: Path) -> Path:
         ("~root/", root),
         ("~config/", root / "config"),
         ("~packages/", root / "packages"),
-        ("~/", Path.home()),
+        ("~/", _home()),
     ):
         if skipif.argument.startswith(prefix):
             return folder / skipif.argument.removeprefix(prefix)
     return root / "work" / installed.name / skipif.argument
 
 
+def _home() -> Path:
+    """The home of who runs the nucleus; a container's user may have none, neither in HOME nor in passwd."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")
+
+
 def _environment(installed: Installed, device: Device, step: Step, runs_as: Account | None) -> dict[str, str]:
     """The variables of a step; later ones win: the nucleus's, the account's, the recipe's, the step's (rule E3)."""
-    variables = dict(device.environment(installed))
+    variables = {"HOME": str(_home()), **device.environment(installed)}
     path = [folder for folder in variables.get("PATH", "").split(":") if folder]
     variables["PATH"] = ":".join([*path, *(folder for folder in _SYSTEM_PATH if folder not in path)])
     if runs_as is not None:
