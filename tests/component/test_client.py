@@ -248,10 +248,14 @@ async def test_closing_leaves_no_thread_no_descriptor_and_no_noise(
 
 
 async def test_many_drops_under_load_leave_a_working_connection(socket_nucleus: Any) -> None:
-    """Calls fail with ``IpcError`` or succeed, subscriptions keep their order, and nobody hangs."""
+    """Calls fail with ``IpcError`` or succeed, subscriptions keep their order, and nobody waits out a deadline."""
     received: list[int] = []
     codes: set[str | None] = set()
-    async with link_to(socket_nucleus) as link, subscription(link, "a", []) as messages:
+    async with (
+        asyncio.timeout(30),
+        link_to(socket_nucleus, deadline_s=60) as link,
+        subscription(link, "a", []) as messages,
+    ):
 
         async def read() -> None:
             async for message in messages:

@@ -228,7 +228,7 @@ class IpcConnection:
             logger.info("connected to the nucleus again")
         for stream in [stream for stream in self._streams if stream.operation is None and not stream.is_opening]:
             try:
-                await self._open_stream(stream)
+                await self._open_stream(stream, waits=False)  # for a connection that only this task makes
             except IpcError as error:
                 if error.code in TRANSIENT:
                     raise
@@ -300,12 +300,13 @@ class IpcConnection:
 
     # --- calls ---
 
-    async def _ready_client(self, what: str) -> GreengrassCoreIPCClient:
-        try:
-            async with timeout(self._deadline_s):
-                await self._connected.wait()
-        except TimeoutError:
-            raise lost(what) from None
+    async def _ready_client(self, what: str, *, waits: bool) -> GreengrassCoreIPCClient:
+        if waits:
+            try:
+                async with timeout(self._deadline_s):
+                    await self._connected.wait()
+            except TimeoutError:
+                raise lost(what) from None
         if self._client is None:
             raise lost(what)
         return self._client
@@ -320,9 +321,11 @@ class IpcConnection:
             if not response.done():
                 operation.close()
 
-    async def _sent(self, what: str, new_operation: Callable[[GreengrassCoreIPCClient], Any], request: Any) -> Any:
+    async def _sent(
+        self, what: str, new_operation: Callable[[GreengrassCoreIPCClient], Any], request: Any, *, waits: bool = True
+    ) -> Any:
         while True:
-            client = await self._ready_client(what)
+            client = await self._ready_client(what, waits=waits)
             try:
                 operation = self._begin(what, new_operation, client)
                 self._begin(what, operation.activate, request)
@@ -334,13 +337,13 @@ class IpcConnection:
             else:
                 return operation
 
-    async def _open_stream(self, stream: Stream) -> None:
+    async def _open_stream(self, stream: Stream, *, waits: bool = True) -> None:
         events = _StreamEvents(stream, lambda: self.later(self._stream_closed, stream, events))
         stream.is_opening, stream.events = True, events
         new_operation = f"new_{stream.operation_name}"
         try:
             operation = await self._sent(
-                stream.title, lambda client: getattr(client, new_operation)(events), stream.request
+                stream.title, lambda client: getattr(client, new_operation)(events), stream.request, waits=waits
             )
             stream.operation = operation
             await self._settled(stream.title, operation.get_response())
