@@ -119,7 +119,9 @@ def _home() -> Path:
 
 def _environment(installed: Installed, device: Device, step: Step, runs_as: Account | None) -> dict[str, str]:
     """The variables of a step; later ones win: the nucleus's, the account's, the recipe's, the step's (rule E3)."""
-    variables = {"HOME": str(_home()), **device.environment(installed)}
+    variables = dict(device.environment(installed))
+    if "HOME" not in variables:
+        variables["HOME"] = str(_home())
     path = [folder for folder in variables.get("PATH", "").split(":") if folder]
     variables["PATH"] = ":".join([*path, *(folder for folder in _SYSTEM_PATH if folder not in path)])
     if runs_as is not None:
