@@ -386,6 +386,27 @@ def test_a_wrong_endpoint_is_told_at_once() -> None:
     assert clock.slept == []
 
 
+def test_a_page_of_a_proxy_instead_of_xml_is_one_line_and_passes() -> None:
+    aws = Aws(endpoint_url="http://127.0.0.1:9", region="us-east-1")
+    page, clock, notices = b"{\n}" * 50, Clock(), list[str]()
+
+    def ask() -> str:
+        client = aws._client("sts")
+        client.meta.events.register_first("needs-retry.sts", lambda **_: None)
+        client.meta.events.register(
+            "before-send.sts",
+            lambda request, **_: AWSResponse(request.url, 502, {}, Raw(page)),
+        )
+        account: str = client.get_caller_identity()["Account"]
+        return account
+
+    with pytest.raises(FleetError) as caught:
+        Patience(say=notices.append, clock=clock, sleep=clock.sleep, limit_s=5).call(ask)
+    assert notices
+    assert "\n" not in caught.value.message
+    assert caught.value.message.startswith("AWS cannot be reached: Unable to parse response")
+
+
 def test_a_refusal_is_not_tried_again(fleet: Fleet, group: str, busy: Callable[..., Aws]) -> None:
     aws = busy((403, "ExpiredTokenException"))
     clock = Clock()

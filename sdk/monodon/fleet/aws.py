@@ -146,8 +146,14 @@ def told(hint: str | None = None) -> Iterator[None]:
         raise FleetError(f"AWS would refuse this: {error}", hint=hint) from error
     except (BotoCoreError, ResponseParserError) as error:
         raise FleetError(
-            f"AWS cannot be reached: {error}", hint=hint or "check credentials, AWS_REGION and AWS_ENDPOINT_URL"
+            f"AWS cannot be reached: {_first_line(error)}",
+            hint=hint or "check credentials, AWS_REGION and AWS_ENDPOINT_URL",
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    """What went wrong, without the whole page that a proxy gave instead of an answer."""
+    return str(error).partition("\n")[0].removesuffix(" Further retries may succeed:")
 
 
 def is_missing(error: ClientError) -> bool:

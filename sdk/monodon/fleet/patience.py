@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from botocore.exceptions import ClientError, HTTPClientError
+from botocore.parsers import ResponseParserError
 
 from monodon.errors import FleetError
 from monodon.fleet.aws import told
@@ -75,7 +76,8 @@ class Patience:
         if isinstance(cause, ClientError):
             status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             return cause.response["Error"]["Code"] in PASSING or int(status) >= 500
-        return self._network and isinstance(cause, HTTPClientError)  # no connection, or time-outs
+        # No connection, a time-out, or some proxy's page where XML was to be.
+        return self._network and isinstance(cause, HTTPClientError | ResponseParserError)
 
 
 def _pause_s(cause: BaseException | None, tries: int) -> float:
