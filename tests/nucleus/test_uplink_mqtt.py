@@ -27,6 +27,7 @@ from monodon.core.status import Trigger
 from monodon.errors import ConfigurationError, DeploymentError, NetworkError
 from monodon.nucleus.identity import CloudIdentity, Identity, MqttSettings
 from monodon.nucleus.proxy import Proxy
+from monodon.nucleus.uplink.deployment_shadow import ShadowChannel
 from monodon.nucleus.uplink.mqtt import MqttUplink
 from monodon.nucleus.uplink.protocol import (
     Arrival,
@@ -407,39 +408,65 @@ async def test_a_thing_deployment_comes_by_the_shadow_and_is_reported_there(
     }
 
 
-async def test_the_shadow_as_it_stands_counts_unless_it_is_done_or_canceled(
-    cloud: Cloud, records: MemoryRecords
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"desired": {"desiredStatus": "CANCELED"}},
+        {"reported": {"status": "FAILED"}},
+        {"desired": {"fleetConfig": "{}"}},
+        {"desired": {"fleetConfig": "nonsense"}},
+    ],
+)
+async def test_the_shadow_as_it_stands_is_left_alone_if_done_canceled_or_no_document(
+    cloud: Cloud, records: MemoryRecords, state: dict[str, dict[str, Json]]
 ) -> None:
     """``At start: skipped if CANCELED, or if reported ARN equals the desired one and its status is terminal.``"""
     arn = document(1, f"thing/{THING}")["configurationArn"]
+    cloud.shadow = {
+        "desired": {**desired()["desired"], **state.get("desired", {})},
+        "reported": {"fleetConfigurationArnForStatus": arn, **state.get("reported", {})},
+    }
     cloud.version = 7
-    async with cloud.running():
-        for state in (
-            desired(status="CANCELED"),
-            {**desired(), "reported": {"fleetConfigurationArnForStatus": arn, "status": "FAILED"}},
-            {"desired": {"fleetConfig": "{}"}},
-            {"desired": {"fleetConfig": "nonsense", "desiredStatus": "SUCCEEDED"}},
-        ):
-            cloud.shadow = state
-            cloud.heard.clear()
-            async with connected(cloud, MemoryRecords()) as uplink:
-                await cloud.until(lambda: cloud.updates(f"{SHADOW}get"))
-                write_shadow(cloud, desired(2))
-                arrived = await arrival(uplink)
-                assert isinstance(arrived, DeploymentArrived)
-                assert arrived.deployment.deployment_id == "d-2"
-        cloud.shadow = {**desired(), "reported": {"fleetConfigurationArnForStatus": "other", "status": "FAILED"}}
-        async with connected(cloud, records) as uplink:
-            arrived = await arrival(uplink)
-            while isinstance(arrived, DeploymentArrived) and arrived.deployment.deployment_id != "d-1":
-                arrived = await arrival(uplink)  # what the session kept of the connection before
-            assert isinstance(arrived, DeploymentArrived)
-            write_shadow(cloud, desired())  # the same configuration again is nothing new
-            write_shadow(cloud, desired(status="CANCELED"))
-            canceled = await arrival(uplink)
-            assert isinstance(canceled, DeploymentCanceled)
-            assert canceled.channel is Channel.SHADOW
-            assert canceled.deployment_ids[-1] == "d-1"
+    async with cloud.running(), connected(cloud, records) as uplink:
+        await cloud.until(lambda: cloud.updates(f"{SHADOW}get"))
+        write_shadow(cloud, desired(2))
+        arrived = await arrival(uplink)
+        assert isinstance(arrived, DeploymentArrived)
+        assert arrived.deployment.deployment_id == "d-2"
+
+
+async def test_the_shadow_as_it_stands_counts_where_another_configuration_was_reported(
+    cloud: Cloud, records: MemoryRecords
+) -> None:
+    cloud.shadow = {**desired(), "reported": {"fleetConfigurationArnForStatus": "other", "status": "FAILED"}}
+    async with cloud.running(), connected(cloud, records) as uplink:
+        arrived = await arrival(uplink)
+        assert isinstance(arrived, DeploymentArrived)
+        assert arrived.deployment.deployment_id == "d-1"
+        write_shadow(cloud, desired())  # the same configuration again is nothing new
+        write_shadow(cloud, desired(status="CANCELED"))
+        canceled = await arrival(uplink)
+        assert canceled == DeploymentCanceled(channel=Channel.SHADOW, deployment_ids=("d-1",))
+
+
+def test_what_was_reported_as_done_is_not_offered_after_an_older_message_came_again() -> None:
+    """A session that goes on after a restart brings what was not acknowledged, before the shadow is read."""
+    offered: list[Json] = []
+    channel = ShadowChannel(THING, version="2.18.0", publish=_never, offer=offered.append, cancel=lambda: None)
+
+    def hear(topic: str, state: Json, version: int) -> None:
+        payload = json.dumps({"state": state, "version": version}).encode()
+        channel.receive(IotMessage(topic=f"{SHADOW}{topic}", payload=payload))
+
+    arn = document(1, f"thing/{THING}")["configurationArn"]
+    hear("update/accepted", desired(2), 6)
+    done = {"reported": {"fleetConfigurationArnForStatus": arn, "status": "SUCCEEDED"}}
+    hear("get/accepted", {**desired(), **done}, 8)
+    assert [each["deploymentId"] for each in offered] == ["d-2"]
+
+
+async def _never(topic: str, body: Mapping[str, Json]) -> None:
+    raise AssertionError(topic)
 
 
 async def test_a_version_conflict_is_read_again_and_retried(cloud: Cloud, records: MemoryRecords) -> None:

@@ -126,7 +126,8 @@ class ShadowChannel:
         is_known = self._last_arn == arn
         is_reported = reported.get("fleetConfigurationArnForStatus") == arn and reported.get("status") in FINAL
         self._last_arn = arn
-        if is_first and (is_canceled or is_reported):
+        # What the session kept of an older connection may have come first, so `is_first` says nothing of reports.
+        if is_reported or (is_first and is_canceled):
             return
         if is_canceled:
             self._cancel()
