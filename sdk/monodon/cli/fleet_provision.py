@@ -1,7 +1,9 @@
 """``monodon fleet provision``: things with their certificates, and what brings them to their devices."""
 
 import json
+import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
@@ -75,6 +77,13 @@ def provision(
         click.echo(f"{'made' if step.made else 'found'} {step.what}")
     if bundle is not None:
         _write_bundles(bundle, folders, output)
+    if cloud is None and _is_here(os.environ.get("AWS_ENDPOINT_URL", "")):
+        click.echo("warning: AWS_ENDPOINT_URL is of this machine, and these devices will look for AWS", err=True)
+        click.echo("hint: for the embedded cloud, run it again with --cloud .monodon/cloud, its folder", err=True)
+
+
+def _is_here(url: str) -> bool:
+    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def _names(things: tuple[str, ...], counted: list[str] | None, count: int | None) -> list[str]:
