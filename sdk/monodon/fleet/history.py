@@ -10,6 +10,7 @@ from monodon.fleet.differences import differences
 from monodon.fleet.ledger import Entry, Ledger
 from monodon.fleet.live import each, live_deployment, target_arn
 from monodon.fleet.planned import Difference
+from monodon.fleet.returning import with_defaults
 
 #: Revisions that are read at most; each may cost a call.
 MAX_SHOWN = 100
@@ -43,7 +44,8 @@ def history(aws: Aws, ledger: Ledger, target: str, *, last: int = 20) -> tuple[R
     arn = target_arn(aws, target)
     live = live_deployment(aws, arn)
     entries = ledger.read(arn)[-(min(last, MAX_SHOWN) + 1) :]
-    contents = each(ledger.content, entries)
+    found = each(ledger.content, entries)
+    contents = [with_defaults(content) if content is not None else None for content in found]
     live_id = live["deploymentId"] if live is not None else ""
     revisions = list(_revisions(entries, contents, live_id))
     return tuple(reversed(revisions[-min(last, MAX_SHOWN) :]))

@@ -109,8 +109,8 @@ def _findings(
     if desired.rings:
         yield hazards.warning(
             "RINGS",
-            f"the file has {len(desired.rings)} rings, and this is for the whole target at once",
-            "deploy ring by ring: monodon fleet rings",
+            f"the file has {len(desired.rings)} rings, and this plan is for the whole target at once",
+            "monodon fleet deploy goes ring by ring, each with a plan of its own",
         )
     yield from hazards.removals(changes)
     yield from hazards.versions(desired, before, live.components)

@@ -150,8 +150,14 @@ def _nested(path: Sequence[str], value: Json) -> dict[str, Json]:
 def _without_configuration(content: Content) -> Json:
     """What a revision says besides configuration; AWS fills in policies that were left out, with its own defaults."""
     components = {name: [part.version, dict(part.run_with)] for name, part in sorted(content.components.items())}
-    policies = dict(_filled(content.policies))
-    return [components, policies, dict(content.job), dict(content.tags), content.name, content.parent_arn]
+    return [
+        components,
+        dict(with_defaults(content).policies),
+        dict(content.job),
+        dict(content.tags),
+        content.name,
+        content.parent_arn,
+    ]
 
 
 #: What AWS says where a request says nothing. Source: AWS, DeploymentPolicies.
@@ -160,6 +166,11 @@ _POLICIES: Mapping[str, Json] = {
     "componentUpdatePolicy": {"timeoutInSeconds": 60, "action": "NOTIFY_COMPONENTS"},
     "configurationValidationPolicy": {"timeoutInSeconds": 30},
 }
+
+
+def with_defaults(content: Content) -> Content:
+    """Return what a revision says with the policies that AWS fills in, so that requests and answers compare."""
+    return replace(content, policies=dict(_filled(content.policies)))
 
 
 def _filled(policies: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
