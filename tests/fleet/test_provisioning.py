@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import ssl
 import tarfile
 import threading
@@ -434,3 +435,36 @@ def test_several_things_are_made_with_their_bundles_by_one_command(
     assert "--root is for one thing" in said("a", "b", "--root", "x", code=2)
     assert "--count takes one THING" in said("a", "b", "--count", "2", code=2)
     assert "Missing argument" in said(code=2)
+
+
+def test_without_the_clouds_folder_a_device_would_look_for_aws(
+    module_cloud: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cloud = Path(module_cloud.ca_file).parents[1]
+    keys = {"AWS_ENDPOINT_URL": module_cloud.endpoint, "AWS_REGION": module_cloud.region}
+    keys |= {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
+    config = tmp_path / ".monodon/devices/lost-1/config/config.yaml"
+    monkeypatch.chdir(tmp_path)
+
+    def said(*arguments: str) -> str:
+        done = CliRunner(env=keys).invoke(command, ["provision", "lost-1", "--group", "lost", *arguments])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    assert "hint: for the embedded cloud, run it again with --cloud" in said()
+    assert "greengrassDataPlaneEndpoint: greengrass-ats.iot" in config.read_text()
+    assert "warning" not in said("--cloud", str(cloud))
+    assert "greengrassDataPlaneEndpoint: localhost" in config.read_text()
+    assert config.parents[1].joinpath("certs/root-ca.pem").read_bytes() == Path(module_cloud.ca_file).read_bytes()
+
+
+def test_without_credentials_the_hint_says_which_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    with pytest.raises(FleetError, match="there are no AWS credentials") as refused:
+        print(Aws().account)
+    assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in (refused.value.hint or "")

@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 from botocore.loaders import Loader, create_loader
 from botocore.parsers import ResponseParserError
 
@@ -119,6 +119,9 @@ def _models(data_path: str | None) -> Loader:
     return create_loader(data_path)
 
 
+_NO_CREDENTIALS = (
+    "sign in to AWS, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (the embedded cloud takes anything)"
+)
 _SIGN_IN = "get new ones, such as by `aws sso login`, or choose others with AWS_PROFILE"
 #: What to do about a refusal, by AWS's code.
 _HINTS = {
@@ -144,6 +147,8 @@ def told(hint: str | None = None) -> Iterator[None]:
         raise FleetError(f"{error.operation_name} failed: {found['Code']}: {found['Message']}", hint=hint) from error
     except ParamValidationError as error:
         raise FleetError(f"AWS would refuse this: {error}", hint=hint) from error
+    except NoCredentialsError as error:
+        raise FleetError("there are no AWS credentials", hint=hint or _NO_CREDENTIALS) from error
     except (BotoCoreError, ResponseParserError) as error:
         raise FleetError(
             f"AWS cannot be reached: {_first_line(error)}",
