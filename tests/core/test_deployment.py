@@ -245,6 +245,7 @@ def test_a_local_deployment_keeps_the_other_roots_at_their_running_versions() ->
 
 
 def test_a_local_deployment_may_name_a_group_and_is_never_stale() -> None:
+    assert read_local({"groupName": ""}, deployment_id="id", timestamp_ms=5).target == "LOCAL_DEPLOYMENT"
     deployment = read_local({"groupName": "g"}, deployment_id="id", timestamp_ms=5)
     assert deployment.target == "thinggroup/g"
     assert not deployment.is_stale(10)

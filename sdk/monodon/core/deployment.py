@@ -186,8 +186,8 @@ def read_local(request: Json, *, deployment_id: str, timestamp_ms: int) -> Deplo
         DeploymentError: the request cannot be understood.
     """
     top = Reader(request, "")
-    group = top.text("groupName")
-    if group is not None and (":" in group or not group):
+    group = top.text("groupName") or None  # an empty one is none: DeploymentDocumentConverter.java
+    if group is not None and ":" in group:
         raise not_valid(f"groupName: {group!r} cannot name a thing group")
     additions = {name: RootComponent(requirement=text) for name, text in top.versions().items()}
     updates = {name: _read_update(item) for name, item in top.components("componentToConfiguration").items()}
