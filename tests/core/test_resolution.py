@@ -246,7 +246,7 @@ def worlds(draw: st.DrawFn) -> World:
     }
 
 
-@settings(max_examples=50)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(worlds(), st.sets(st.sampled_from(NAMES), min_size=1), st.booleans())
 def test_a_resolved_set_is_closed_meets_every_requirement_and_holds_nothing_else(
     world: World, roots: set[str], offline: bool

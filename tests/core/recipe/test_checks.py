@@ -401,7 +401,7 @@ json_like = st.recursive(
         json_like,
     )
 )
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=2 * settings.default.max_examples)
 def test_no_recipe_makes_a_rule_raise(parts: dict[str, str]) -> None:
     text = HEAD + "".join(f"{key}: {value}\n" for key, value in parts.items())
     check(text, file="recipe.yaml", targets=EVERY, neighbours=NEIGHBOURS, code=CODE)

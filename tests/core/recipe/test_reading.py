@@ -319,7 +319,7 @@ def test_json_reads_what_json_writes(value: Any) -> None:
 
 
 @given(st.text() | st.text(alphabet="{}[]:,-'\"\n &*!|>#?%@`ab01.\t") | st.binary())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=3 * settings.default.max_examples)
 def test_no_text_makes_the_reader_raise(text: str | bytes) -> None:
     for file in ("recipe.yaml", "recipe.json"):
         reading = read(text, file)
