@@ -158,7 +158,7 @@ def draw(lines: Iterable[Line]) -> None:
     """Print lines: a tree on a terminal, indented text elsewhere."""
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)  # a tree cuts off what it may not wrap
     if not console.is_terminal:
         for line in lines:
             click.echo("  " * line.depth + line.text)
