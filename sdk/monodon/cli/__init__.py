@@ -69,7 +69,7 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> NoRet
     try:
         # Our commands return None; of one that ended by `context.exit`, Click returns the code instead of raising.
         code = command.main(arguments, standalone_mode=False)
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except click.ClickException as error:
         error.show()
