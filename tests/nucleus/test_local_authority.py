@@ -30,6 +30,7 @@ def test_it_is_made_once_and_kept_private(tmp_path: Path) -> None:
     }
     assert made.certificate.not_valid_after_utc == NOW + timedelta(days=5 * 365)
     assert made.certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    assert made.certificate.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
 
 
 def test_it_is_made_anew_before_it_ends_and_for_another_kind_of_key(tmp_path: Path) -> None:

@@ -178,6 +178,23 @@ def _read(certificate: Path, key: Path) -> Signer:
     return Signer(certificate=loaded, key=private)  # type: ignore[arg-type]  # what cannot sign fails when it shall
 
 
+def _authority_usage() -> "x509.KeyUsage":
+    """What an authority's key is for; Python from 3.13 on trusts none that does not say."""
+    from cryptography import x509
+
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
 def _made(certificate: Path, key: Path, key_type: KeyType, now: datetime) -> Signer:
     from cryptography import x509
 
@@ -188,6 +205,7 @@ def _made(certificate: Path, key: Path, key_type: KeyType, now: datetime) -> Sig
         _builder(COMMON_NAME, name, now, now + _LASTS)
         .public_key(public)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(_authority_usage(), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
     )
     signer = Signer(certificate=_signed(builder, server.key), key=server.key)
