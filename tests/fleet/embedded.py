@@ -96,7 +96,7 @@ class Fleet:
     def calls(self) -> Iterator[list[str]]:
         """The operations that are sent meanwhile."""
         sent: list[str] = []
-        clients = (self.aws.greengrass, self.aws.iot, self.aws.s3)
+        clients = (self.aws.greengrass, self.aws.iot, self.aws.s3, self.aws.data)
 
         def note(model: Any, **_: Any) -> None:
             sent.append(model.name)

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from monodon.errors import FleetError
 from monodon.fleet.deploying import apply, make_plan
 from monodon.fleet.ledger import Ledger, Outcome
 from monodon.fleet.live import live_deployment, members_of
-from monodon.fleet.observing import MAX_MEASURED, sample, stamped_reports
+from monodon.fleet.observing import MAX_ASKED, MAX_MEASURED, Observer, sample, stamped_reports
+from monodon.fleet.patience import Patience
 from monodon.fleet.reading import parse_desired
 from monodon.fleet.rings import Event, Rolled, Rollout, deployed_targets
 from monodon.fleet.rollback import Way
@@ -467,3 +469,28 @@ def test_of_many_devices_the_same_few_are_measured() -> None:
     assert (len(chosen), len(set(chosen)), chosen[0]) == (MAX_MEASURED, MAX_MEASURED, things[0])
     assert sample(things) == chosen
     assert sample(things[:3]) == tuple(things[:3])
+
+
+def test_a_look_costs_no_call_for_each_device(scene: Scene) -> None:
+    group, count = f"crowd-{next(NUMBERS)}", MAX_ASKED + 3
+    things = [f"{group}-{number:02d}" for number in range(count)]
+    scene.fleet.add(group, *things)
+    scene.arns = (scene.fleet.aws.group_arn(group),)
+    text = f"target: thinggroup/{group}\ncomponents: {{{NAME}: {{version: 1.0.0}}}}"
+    created = apply(scene.fleet.aws, make_plan(scene.fleet.aws, parse_desired(text, file="f"))).created
+    scene.play()
+    observer = Observer(scene.fleet.aws, [created], [NAME], patience=Patience())
+    assert [one.components[NAME].state for one in observer.look()] == ["RUNNING"] * count
+    broken = {"componentName": NAME, "version": "1.0.0", "status": "BROKEN", "fleetConfigArns": [], "isRoot": True}
+    moment = next(scene.measured)
+    scene.fleet.report_health(things[3], sequenceNumber=moment, timestamp=moment, components=[broken])
+    with scene.fleet.calls() as sent:
+        seen = observer.look(whole=False)
+    assert [one.thing for one in seen if one.components[NAME].state == "BROKEN"] == [things[3]]
+    assert [one.reports[NAME].metric("latency_ms") is not None for one in seen] == [True] * count
+    assert Counter(sent) == {
+        "ListJobExecutionsForJob": 1,
+        "ListCoreDevices": 1,
+        "ListInstalledComponents": 1,
+        "GetThingShadow": MAX_ASKED,
+    }

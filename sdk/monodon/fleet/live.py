@@ -75,10 +75,20 @@ def live_deployment(aws: Aws, arn: str) -> Mapping[str, Any] | None:
     Raises:
         FleetError: AWS refuses a call.
     """
+    found = live_id(aws, arn)
+    return deployment(aws, found) if found is not None else None
+
+
+def live_id(aws: Aws, arn: str) -> str | None:
+    """Return the id of a target's latest revision, by one call; None if it never had one.
+
+    Raises:
+        FleetError: AWS refuses the call.
+    """
     with told():
         for one in paged(aws.greengrass, "list_deployments", "deployments", targetArn=arn):
             if one.get("targetArn", arn) == arn and one.get("isLatestForTarget", True):
-                return deployment(aws, one["deploymentId"])
+                return str(one["deploymentId"])
     return None
 
 
@@ -182,6 +192,19 @@ def core_devices(aws: Aws, members: Iterable[str]) -> dict[str, Device]:
             return _core_device(aws, next(iter(wanted)))
         found = map(_device, paged(aws.greengrass, "list_core_devices", "coreDevices") if wanted else ())
         return {device.thing: device for device in found if device.thing in wanted}
+
+
+def reported_of(aws: Aws, arn: str) -> dict[str, float]:
+    """Return when each core device of a target told its status last: a hundred devices a call, of this target alone.
+
+    Raises:
+        FleetError: AWS refuses a call.
+    """
+    if ":thinggroup/" not in arn:
+        return {thing: one.reported_s for thing, one in core_devices(aws, [_name(arn)]).items()}
+    with told():
+        found = map(_device, paged(aws.greengrass, "list_core_devices", "coreDevices", thingGroupArn=arn))
+        return {one.thing: one.reported_s for one in found}
 
 
 def _core_device(aws: Aws, thing: str) -> dict[str, Device]:

@@ -15,11 +15,15 @@ from monodon.fleet.clustering import printable
 from monodon.fleet.following import Created, effective, installed
 from monodon.fleet.gates import ComponentSeen, DeviceSeen, Reports
 from monodon.fleet.known import SUCCESSES
-from monodon.fleet.live import each, members_of, paged
+from monodon.fleet.live import each, members_of, paged, reported_of
 from monodon.fleet.patience import Patience
 
-#: Devices of a ring whose components and figures are asked for: two calls each, at every look.
+#: Devices of a ring whose components and figures count.
 MAX_MEASURED = 100
+#: Devices whose figures are asked for at a look; those that were not asked for longest. A whole look asks for all.
+MAX_ASKED = 10
+#: How often a group's members are read again.
+_LOOKS_PER_MEMBERS = 20
 #: A baseline that is older than this says nothing of now.
 MAX_AGE_S = 900.0
 #: Times in the shadow are whole seconds.
@@ -27,11 +31,14 @@ _ROUNDED_S = 1.0
 
 
 class Observer:
-    """Looks at the deployments of one ring, time and again; it remembers how often components changed their state.
+    """Looks at the deployments of one ring, time and again; it remembers what it saw, and how often states changed.
+
+    A look costs a few calls however many devices there are: components are asked for where a device told AWS
+    something since, figures of a few devices at a time. Nothing is decided for good without a whole look.
 
     Args:
         names: the components that the deployments name; others are not looked at.
-        now: seconds since 1970.
+        measures: whether figures are wanted at all.
     """
 
     def __init__(
@@ -41,6 +48,7 @@ class Observer:
         names: Iterable[str],
         *,
         patience: Patience,
+        measures: bool = True,
         reasons: Mapping[str, str] | None = None,
         before: Mapping[str, Reports] | None = None,
     ) -> None:
@@ -48,37 +56,80 @@ class Observer:
         self._created = created
         self._names = frozenset(names)
         self._patience = patience
+        self._measures = measures
         self._reasons = reasons or {}
         self._before = before or {}
         self._changed: dict[tuple[str, str], tuple[object, int]] = {}
+        self._looks = 0
+        self._members: tuple[str, ...] = ()
+        self._reported: dict[str, float] = {}
+        self._parts: dict[str, dict[str, ComponentSeen]] = {}
+        self._stamped: dict[str, dict[str, tuple[Report, float]]] = {}
+        self._asked: dict[str, int] = {}
 
-    def look(self) -> tuple[DeviceSeen, ...]:
+    def look(self, *, whole: bool = True) -> tuple[DeviceSeen, ...]:
         """Return each device of the ring, by name.
+
+        Args:
+            whole: ask for everything anew.
 
         Raises:
             FleetError: AWS refuses a call for good.
         """
-        executions: dict[str, tuple[str, float]] = {}
-        for one in self._created:
-            executions |= self._patience.call(partial(_executions, self._aws, one))
-            members = self._patience.call(partial(members_of, self._aws, one.target_arn))
-            executions = dict.fromkeys(members, ("NOT_STARTED", 0.0)) | executions
+        executions = self._executions(whole)
         ran = sorted(thing for thing, (status, _) in executions.items() if status in SUCCESSES)
-        measured = set(sample(ran))
+        measured = sample(ran)
         _ = self._aws.greengrass, self._aws.data  # made before threads share them
-        parts = dict(each(lambda thing: (thing, self._components(thing)), measured))
-        figures = dict(each(lambda thing: (thing, self._figures(thing, executions[thing][1])), measured))
+        self._ask_components(measured, whole)
+        self._ask_figures(measured, whole)
+        self._looks += 1
+        chosen = set(measured)
         return tuple(
             DeviceSeen(
                 thing=thing,
                 status=status,
                 reason=self._reasons.get(thing, ""),
-                components=parts.get(thing, {}),
-                reports=figures.get(thing, {}),
-                is_measured=thing in measured,
+                components=self._parts.get(thing, {}) if thing in chosen else {},
+                reports=self._figures(thing, ended_s) if thing in chosen else {},
+                is_measured=thing in chosen,
             )
-            for thing, (status, _) in sorted(executions.items())
+            for thing, (status, ended_s) in sorted(executions.items())
         )
+
+    def _executions(self, whole: bool) -> dict[str, tuple[str, float]]:
+        if whole or self._looks % _LOOKS_PER_MEMBERS == 0:
+            arns = [one.target_arn for one in self._created]
+            self._members = tuple(
+                thing for arn in arns for thing in self._patience.call(partial(members_of, self._aws, arn))
+            )
+        found = dict.fromkeys(self._members, ("NOT_STARTED", 0.0))
+        for one in self._created:
+            found |= self._patience.call(partial(_executions, self._aws, one))
+        return found
+
+    def _ask_components(self, measured: Sequence[str], whole: bool) -> None:
+        """Ask where something may be new: when a device reported is read first, so that nothing falls in between."""
+        if not measured:
+            return
+        reported: dict[str, float] = {}
+        for one in self._created:
+            reported |= self._patience.call(partial(reported_of, self._aws, one.target_arn))
+        asked = [
+            thing
+            for thing in measured
+            if whole or thing not in self._parts or self._reported.get(thing) != reported.get(thing)
+        ]
+        self._parts |= each(lambda thing: (thing, self._components(thing)), asked)
+        self._reported |= {thing: reported[thing] for thing in asked if thing in reported}
+
+    def _ask_figures(self, measured: Sequence[str], whole: bool) -> None:
+        if not self._measures:
+            return
+        longest = sorted(measured, key=lambda thing: self._asked.get(thing, -1))
+        asked = measured if whole else longest[:MAX_ASKED]
+        found = each(lambda thing: (thing, self._patience.call(lambda: stamped_reports(self._aws, thing))), asked)
+        self._stamped |= found
+        self._asked |= dict.fromkeys(asked, self._looks)
 
     def _components(self, thing: str) -> dict[str, ComponentSeen]:
         found = {}
@@ -103,10 +154,9 @@ class Observer:
     def _figures(self, thing: str, ended_s: float) -> Reports:
         """What was measured after the device had ended the deployment, by the cloud's clock."""
         before = self._before.get(thing, {})
-        stamped = self._patience.call(lambda: stamped_reports(self._aws, thing))
         return {
             name: report
-            for name, (report, written_s) in stamped.items()
+            for name, (report, written_s) in self._stamped.get(thing, {}).items()
             if name in self._names
             and written_s + _ROUNDED_S > ended_s
             and (name not in before or report.at_s > before[name].at_s)

@@ -25,7 +25,7 @@ from monodon.fleet.following import Created, Ending, Progress, Result, told_endi
 from monodon.fleet.gates import Baseline, Gates, Reports, Standing, Verdict, evaluate, read_gates, standing
 from monodon.fleet.known import FAILURES, FINAL
 from monodon.fleet.ledger import Entry, Ledger, Outcome
-from monodon.fleet.live import live_deployment, members_of, target_arn
+from monodon.fleet.live import live_id, members_of, target_arn
 from monodon.fleet.observing import Observer, current_reports
 from monodon.fleet.patience import Patience
 from monodon.fleet.planned import Plan
@@ -168,9 +168,9 @@ class Rollout:
             twice = next(arn for arn in flat if flat.count(arn) > 1)
             raise FleetError(f"{_short(twice)} is in two rings", hint="a target gets one deployment: take one out")
         entries = {arn: self._ledger.read(arn) for arn in flat}
-        lives = {arn: self._patience.call(partial(live_deployment, self._aws, arn)) for arn in flat}
+        lives = {arn: self._patience.call(partial(live_id, self._aws, arn)) for arn in flat}
         for arn, live in lives.items():  # the last entry is what is live: who has none has no deployment
-            known = [one for one in entries[arn] if live is not None and one.deployment_id == live["deploymentId"]]
+            known = [one for one in entries[arn] if one.deployment_id == live]
             entries[arn] = (*(one for one in entries[arn] if one not in known), *known) if known else ()
         versions = self._pinned(flat, entries)
         pinned = self._exact(versions) if versions else None
@@ -353,7 +353,15 @@ class Rollout:
 
     def _observer(self, made: Sequence[Created], stage: _Stage, before: Mapping[str, Reports]) -> Observer:
         names = {name for plan in stage.plans for name in plan.request["components"]}
-        return Observer(self._aws, made, names, patience=self._patience, reasons=self._failures, before=before)
+        return Observer(
+            self._aws,
+            made,
+            names,
+            patience=self._patience,
+            measures=bool(stage.gates.metrics),
+            reasons=self._failures,
+            before=before,
+        )
 
     def _bake(
         self,
@@ -373,16 +381,23 @@ class Rollout:
         began = self._clock()
         pause_s = min(max(bake_s / LOOKS, LEAST_PAUSE_S), MOST_PAUSE_S)
         said: tuple[Standing, ...] = ()
+        figures: dict[str, Reports] = {}
+        is_whole = False
         while True:
-            devices = observer.look()
-            figures = current_reports(self._aws, others, patience=self._patience, now=self._now) if others else {}
+            elapsed_s = self._clock() - began
+            devices = observer.look(whole=is_whole)
+            if others and (is_whole or not figures):
+                figures = current_reports(self._aws, others, patience=self._patience, now=self._now)
             seen.baseline = Baseline(before=before, later=figures)
             verdicts = evaluate(stage.gates, devices, seen.baseline)
-            seen.saw(self._now(), verdicts, devices)
-            self._refuse_superseded(made)
-            elapsed_s = self._clock() - began
             stands = standing(verdicts)
             is_over = elapsed_s >= bake_s if stands is Standing.PASSED else elapsed_s >= ends_s
+            if not is_whole and (bool(others) if stands is Standing.FAILED else is_over):
+                is_whole = True  # no ring is promoted, nor compared with others, by what is remembered
+                continue
+            is_whole = False
+            seen.saw(self._now(), verdicts, devices)
+            self._refuse_superseded(made)
             if (now_said := tuple(one.standing for one in verdicts)) != said or is_over:
                 said = now_said
                 yield from self._verdicts(name, verdicts, elapsed_s)
@@ -404,9 +419,9 @@ class Rollout:
 
     def _refuse_superseded(self, made: Sequence[Created]) -> None:
         for created in made:
-            live = self._patience.call(partial(live_deployment, self._aws, created.target_arn))
-            if live is None or live["deploymentId"] != created.deployment_id:
-                now = live["deploymentId"] if live is not None else "nothing"
+            live = self._patience.call(partial(live_id, self._aws, created.target_arn))
+            if live != created.deployment_id:
+                now = live or "nothing"
                 raise FleetError(
                     f"somebody else deployed to {_short(created.target_arn)} while it baked: {now} is live now",
                     hint="the rollout was left as it is; plan again, and see what would change now",
@@ -423,10 +438,10 @@ class Rollout:
 
     def _ours(self, arn: str) -> Entry | None:
         """This run's deployment of a target, if it is live."""
-        live = self._patience.call(partial(live_deployment, self._aws, arn))
+        live = self._patience.call(partial(live_id, self._aws, arn))
         if live is None:
             return None
-        entry = next((one for one in self._ledger.read(arn) if one.deployment_id == live["deploymentId"]), None)
+        entry = next((one for one in self._ledger.read(arn) if one.deployment_id == live), None)
         if entry is None:
             return None
         return entry if entry.run == self._run or entry.deployment_id in self._made else None
@@ -505,10 +520,10 @@ def deployed_targets(aws: Aws, desired: Desired, ledger: Ledger) -> tuple[str, .
 
 
 def _has(aws: Aws, desired: Desired, ledger: Ledger, arn: str) -> bool:
-    live = live_deployment(aws, arn)
+    live = live_id(aws, arn)
     if live is None:
         return False
-    entry = next((one for one in ledger.read(arn) if one.deployment_id == live["deploymentId"]), None)
+    entry = next((one for one in ledger.read(arn) if one.deployment_id == live), None)
     if entry is not None and entry.run:
         return entry.run.startswith(_digest(desired))
     return make_plan(aws, replace(desired, target=arn, rings=())).is_empty
