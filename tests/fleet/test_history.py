@@ -11,8 +11,9 @@ from tests.fleet.embedded import Fleet, embedded_fleet
 
 from monodon.cli.fleet import command
 from monodon.fleet.deploying import apply, make_plan
+from monodon.fleet.entries import Outcome
 from monodon.fleet.history import history
-from monodon.fleet.ledger import Ledger, Outcome
+from monodon.fleet.ledger import Ledger
 from monodon.fleet.reading import parse_desired
 
 NAME = "com.example.Camera"

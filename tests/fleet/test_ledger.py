@@ -11,8 +11,9 @@ import pytest
 from tests.fleet.embedded import Fleet, embedded_fleet
 
 from monodon.fleet.deploying import apply, make_plan
+from monodon.fleet.entries import KEPT_TAGS, MAX_VALUE, PREFIX, Entry, Outcome, last_good, stale, tag_value
 from monodon.fleet.following import Created
-from monodon.fleet.ledger import KEPT_TAGS, MAX_VALUE, PREFIX, Entry, Ledger, Outcome, _stale, _tag_value, last_good
+from monodon.fleet.ledger import Ledger
 from monodon.fleet.reading import parse_desired
 
 CAMERA = "com.example.Camera"
@@ -184,7 +185,7 @@ def test_a_tag_has_room_for_the_longest_operator() -> None:
         run="0123456789ab",
         operator="arn:aws:sts::123456789012:assumed-role/" + "r" * 64 + "/ä,\n" + "s" * 64,
     )
-    value = _tag_value(entry)
+    value = tag_value(entry)
     assert len(value) == MAX_VALUE
     assert value.startswith("1" * 36 + " unknown 1800000000 " + "2" * 36 + " 1800000000 0123456789ab arn:aws:sts::")
     assert "," not in value
@@ -193,10 +194,10 @@ def test_a_tag_has_room_for_the_longest_operator() -> None:
 
 def test_old_tags_make_room_but_the_newest_good_one_stays() -> None:
     values = {f"{PREFIX}{number}": f"id {'good' if number < 4 else 'bad'} 0 - 0 -" for number in range(1, 31)}
-    stale = _stale(values)
-    assert len(values) - len(stale) == KEPT_TAGS + 1
-    assert f"{PREFIX}3" not in stale
-    assert f"{PREFIX}2" in stale
+    gone = stale(values)
+    assert len(values) - len(gone) == KEPT_TAGS + 1
+    assert f"{PREFIX}3" not in gone
+    assert f"{PREFIX}2" in gone
 
 
 def test_the_last_good_revision_is_neither_the_live_one_nor_the_same() -> None:

@@ -16,8 +16,9 @@ from monodon.fleet import Aws, Desired, DesiredComponent, apply, export, fleet_s
 from monodon.fleet.desired import Ring
 from monodon.fleet.doctor import examine
 from monodon.fleet.drift import drift
+from monodon.fleet.entries import Outcome
 from monodon.fleet.history import history
-from monodon.fleet.ledger import Ledger, Outcome
+from monodon.fleet.ledger import Ledger
 from monodon.fleet.live import live_deployment
 from monodon.fleet.nucleus_config import Endpoints
 from monodon.fleet.provisioning import device_policy, provision_fleet

@@ -15,13 +15,16 @@ from tests.fleet.embedded import Fleet, embedded_fleet
 from monodon.core.metrics import SHADOW, Report, shadow_update, summarize
 from monodon.errors import FleetError
 from monodon.fleet.deploying import apply, make_plan
-from monodon.fleet.ledger import Ledger, Outcome
+from monodon.fleet.entries import Outcome
+from monodon.fleet.happening import Event, Rolled
+from monodon.fleet.ledger import Ledger
 from monodon.fleet.live import live_deployment, members_of
 from monodon.fleet.observing import MAX_ASKED, MAX_MEASURED, Observer, sample, stamped_reports
 from monodon.fleet.patience import Patience
 from monodon.fleet.reading import parse_desired
-from monodon.fleet.rings import Event, Rolled, Rollout, deployed_targets
+from monodon.fleet.rings import Rollout
 from monodon.fleet.rollback import Way
+from monodon.fleet.staging import deployed_targets
 
 NAME = "com.example.Camera"
 NUMBERS = itertools.count(1)
@@ -59,7 +62,9 @@ class Scene:
         self.states: dict[str, str] = {}
         self.at_sleep: Callable[[], None] = lambda: None
         self.measured = itertools.count(1_700_000_000)
-        self.contents: dict[str, Mapping[str, Any]] = {}
+        self.lives: dict[str, Mapping[str, Any] | None] = {}
+        events = fleet.aws.greengrass.meta.events
+        events.register("after-call.greengrassv2.CreateDeployment", self._forget, unique_id="lives")
         self.members: dict[str, tuple[str, ...]] = {}
         self.told: dict[str, object] = {}
 
@@ -81,17 +86,17 @@ class Scene:
                     self._answer(thing, live)
 
     def live(self, arn: str) -> Mapping[str, Any] | None:
-        """What is live, by one call: what a deployment says is read once."""
-        listed = self.fleet.aws.greengrass.list_deployments(targetArn=arn)["deployments"]
-        if not listed:
-            return None
-        name = listed[0]["deploymentId"]
-        if name not in self.contents:
-            self.contents[name] = self.fleet.aws.greengrass.get_deployment(deploymentId=name)
-        return self.contents[name]
+        """What is live; asked for again only after somebody deployed."""
+        if arn not in self.lives:
+            self.lives[arn] = live_deployment(self.fleet.aws, arn)
+        return self.lives[arn]
+
+    def _forget(self, **_: Any) -> None:
+        self.lives.clear()
 
     def close(self) -> None:
         """Cancel what is live: what later tests plan is not compared with it."""
+        self.fleet.aws.greengrass.meta.events.unregister("after-call.greengrassv2.CreateDeployment", unique_id="lives")
         for arn in self.arns:
             for one in self.fleet.aws.greengrass.list_deployments(targetArn=arn)["deployments"]:
                 self.fleet.aws.greengrass.cancel_deployment(deploymentId=one["deploymentId"])

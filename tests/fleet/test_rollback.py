@@ -17,7 +17,8 @@ from monodon.errors import FleetError
 from monodon.fleet.configuring import defaults_of, on_device
 from monodon.fleet.content import Content, Part
 from monodon.fleet.deploying import apply, make_plan
-from monodon.fleet.ledger import Ledger, Outcome
+from monodon.fleet.entries import Outcome
+from monodon.fleet.ledger import Ledger
 from monodon.fleet.reading import parse_desired
 from monodon.fleet.returning import Return, returned, states
 from monodon.fleet.rollback import Way

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from monodon.fleet.deploying import Applied
     from monodon.fleet.desired import Desired
     from monodon.fleet.following import Created, Progress, Result
+    from monodon.fleet.happening import Event, Rolled
     from monodon.fleet.history import Revision
     from monodon.fleet.ledger import Ledger
-    from monodon.fleet.rings import Event, Rolled
     from monodon.fleet.rollback import Rollback, Way
 
 
@@ -100,8 +100,8 @@ def _end_rings(rolled: "Rolled", as_json: bool) -> None:
 
 def judge(ledger: "Ledger", created: "Created", result: "Result") -> None:
     """Write down how a deployment ended; while devices have not answered, nobody knows."""
+    from monodon.fleet.entries import Outcome
     from monodon.fleet.following import Ending
-    from monodon.fleet.ledger import Outcome
 
     if result.failed or result.ending is Ending.STOPPED:
         reason = result.failed[0].reason if result.failed else "it was canceled"
@@ -145,7 +145,7 @@ def rollback(
 
 def _targets(aws: "Aws", ledger: "Ledger", target: str, to: str | None) -> tuple[str, ...]:
     from monodon.fleet import read_desired
-    from monodon.fleet.rings import deployed_targets
+    from monodon.fleet.staging import deployed_targets
 
     if target.startswith(("arn:", "thing/", "thinggroup/")) and not Path(target).is_file():
         return (target,)

@@ -7,7 +7,8 @@ from typing import Any
 from monodon.fleet.aws import Aws
 from monodon.fleet.content import Content
 from monodon.fleet.differences import differences
-from monodon.fleet.ledger import Entry, Ledger
+from monodon.fleet.entries import Entry
+from monodon.fleet.ledger import Ledger
 from monodon.fleet.live import each, live_deployment, target_arn
 from monodon.fleet.planned import Difference
 from monodon.fleet.returning import with_defaults

@@ -12,11 +12,9 @@ can. AWS's own list of deployments completes both, without outcomes.
 import fcntl
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,58 +23,28 @@ from botocore.exceptions import ClientError
 from monodon.core.names import component_arn
 from monodon.errors import FleetError
 from monodon.fleet.aws import Aws, is_missing, told
-from monodon.fleet.clustering import printable
 from monodon.fleet.content import Content, content_of
+from monodon.fleet.entries import (
+    KEPT_TAGS,
+    PREFIX,
+    Entry,
+    Outcome,
+    both,
+    completed,
+    judged,
+    linked,
+    of_tag,
+    read,
+    stale,
+    tag_value,
+)
 from monodon.fleet.following import Created
 from monodon.fleet.live import deployment, paged
 from monodon.fleet.patience import Patience
 
 FOLDER = Path(".monodon/ledger")
-PREFIX = "monodon:revision-"
-#: A tag's value has at most 256 characters, and a resource 50 tags: the newest revisions, and the newest good one.
-MAX_VALUE, KEPT_TAGS = 256, 20
 #: Longer lines are none of ours: a merge has 10 MiB at most, and JSON may double it.
 MAX_LINE = 64 * 1024 * 1024
-#: What a tag's value may not have. Source: AWS IoT, Tag.
-_NOT_TAG = re.compile(r"[^\w.:/=+\-@ ]")
-
-
-class Outcome(StrEnum):
-    """``good``: every device ended well, and gates held; ``bad``: a device failed, or a gate; else ``unknown``."""
-
-    GOOD = "good"
-    BAD = "bad"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One revision of a target. Times are seconds since 1970.
-
-    Args:
-        request: the arguments of CreateDeployment; None where only AWS has them.
-        replaces: the id of the deployment that was live before; None if there was none, or nobody knows.
-        operator: the ARN of who made it; "" if Monodon did not.
-        run: which rollout by rings it belongs to; "" for none.
-        note: why it is good or bad, or what it goes back to.
-    """
-
-    deployment_id: str
-    target_arn: str
-    revision: str = ""
-    request: Mapping[str, Any] | None = None
-    replaces: str | None = None
-    operator: str = ""
-    made_s: float = 0.0
-    outcome: Outcome = Outcome.UNKNOWN
-    outcome_s: float = 0.0
-    run: str = ""
-    note: str = ""
-
-    @property
-    def number(self) -> int:
-        """The revision as a number; 0 if it is none."""
-        return int(self.revision) if self.revision.isdecimal() else 0
 
 
 class Ledger:
@@ -148,12 +116,12 @@ class Ledger:
         """
         entries = {one.deployment_id: one for one in self._local(target_arn)}
         for deployment_id, tagged in self._tags(target_arn).items():
-            entries[deployment_id] = _both(entries.get(deployment_id), tagged)
+            entries[deployment_id] = both(entries.get(deployment_id), tagged)
         for listed in self._patience.call(lambda: self._listed(target_arn)):
             known = entries.get(listed.deployment_id)
-            entries[listed.deployment_id] = listed if known is None else _completed(known, listed)
+            entries[listed.deployment_id] = listed if known is None else completed(known, listed)
         ordered = sorted(entries.values(), key=lambda one: (one.number, one.made_s))
-        return tuple(_linked(ordered))
+        return tuple(linked(ordered))
 
     def content(self, entry: Entry) -> Content | None:
         """Return what a revision says, from the file or from AWS; None if neither has it any more.
@@ -181,10 +149,10 @@ class Ledger:
                 continue
             if line.get("kind") == "deployed" and line.get("target_arn") == target_arn:
                 entries.setdefault(deployment_id, Entry(deployment_id=deployment_id, target_arn=target_arn))
-                entries[deployment_id] = _read(line, entries[deployment_id])
+                entries[deployment_id] = read(line, entries[deployment_id])
             elif line.get("kind") == "outcome":
                 known = entries.get(deployment_id) or Entry(deployment_id=deployment_id, target_arn=target_arn)
-                entries[deployment_id] = _judged(known, line)
+                entries[deployment_id] = judged(known, line)
         return list(entries.values())
 
     def _append(self, target_arn: str, line: Mapping[str, Any]) -> None:
@@ -211,7 +179,7 @@ class Ledger:
     # Tags
 
     def _tags(self, target_arn: str) -> dict[str, Entry]:
-        found = (_of_tag(target_arn, key, value) for key, value in self._tag_values(target_arn).items())
+        found = (of_tag(target_arn, key, value) for key, value in self._tag_values(target_arn).items())
         return {entry.deployment_id: entry for entry in found if entry is not None}
 
     def _tag_values(self, target_arn: str) -> dict[str, str]:
@@ -232,23 +200,25 @@ class Ledger:
     def _tag(self, entry: Entry) -> None:
         if not entry.number:
             return
-        key, value = f"{PREFIX}{entry.number}", _tag_value(entry)
+        value = tag_value(entry)
         try:
-            self._patience.call(lambda: self._write_tag(entry.target_arn, key, value))
+            self._patience.call(lambda: self._write_tag(entry.target_arn, entry.number, value))
         except FleetError as error:
             self._say(f"the ledger's tag cannot be written: {error.message}")
 
-    def _write_tag(self, target_arn: str, key: str, value: str) -> None:
+    def _write_tag(self, target_arn: str, number: int, value: str) -> None:
+        """Write a tag, and take those away that it leaves no room for; the first few revisions have room."""
+        key = f"{PREFIX}{number}"
         device = self._device_arn(target_arn)
-        stale = _stale({**self._tag_values(target_arn), key: value})
+        surplus = stale({**self._tag_values(target_arn), key: value}) if number > KEPT_TAGS else []
         if device is not None:
             self._aws.greengrass.tag_resource(resourceArn=device, tags={key: value})
-            if stale:
-                self._aws.greengrass.untag_resource(resourceArn=device, tagKeys=stale)
+            if surplus:
+                self._aws.greengrass.untag_resource(resourceArn=device, tagKeys=surplus)
             return
         self._aws.iot.tag_resource(resourceArn=target_arn, tags=[{"Key": key, "Value": value}])
-        if stale:
-            self._aws.iot.untag_resource(resourceArn=target_arn, tagKeys=stale)
+        if surplus:
+            self._aws.iot.untag_resource(resourceArn=target_arn, tagKeys=surplus)
 
     def _device_arn(self, target_arn: str) -> str | None:
         """AWS tags core devices, and no things."""
@@ -280,16 +250,6 @@ class Ledger:
         ]
 
 
-def last_good(
-    entries: tuple[Entry, ...], live_id: str, is_same: Callable[[Entry], bool] = lambda entry: False
-) -> Entry | None:
-    """Return the newest good revision that is not the live one, and does not say the same as it; None if none is."""
-    for entry in reversed(entries):
-        if entry.outcome is Outcome.GOOD and entry.deployment_id != live_id and not is_same(entry):
-            return entry
-    return None
-
-
 def _resource(arn: str) -> str:
     return arn.split(":", 5)[5]
 
@@ -306,110 +266,6 @@ def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
                     yield line
     except OSError:
         return
-
-
-def _read(line: Mapping[str, Any], known: Entry) -> Entry:
-    request, replaces = line.get("request"), line.get("replaces")
-    return replace(
-        known,
-        revision=_text(line, "revision"),
-        request=request if isinstance(request, dict) and request.get("targetArn") == known.target_arn else None,
-        replaces=replaces if isinstance(replaces, str) else None,
-        operator=_text(line, "operator"),
-        made_s=_number(line.get("made_s")),
-        run=_text(line, "run"),
-        note=known.note or _text(line, "note"),
-    )
-
-
-def _judged(known: Entry, line: Mapping[str, Any]) -> Entry:
-    outcome = line.get("outcome")
-    if outcome not in list(Outcome):
-        return known
-    at_s = _number(line.get("outcome_s"))
-    return replace(known, outcome=Outcome(outcome), outcome_s=at_s, note=_text(line, "note") or known.note)
-
-
-def _text(line: Mapping[str, Any], key: str) -> str:
-    value = line.get(key)
-    return printable(value, 2000) if isinstance(value, str) else ""
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and 0 <= value < 1e12 else 0.0
-
-
-def _tag_value(entry: Entry) -> str:
-    parts = (
-        entry.deployment_id,
-        str(entry.outcome),
-        str(int(entry.outcome_s)),
-        entry.replaces or "-",
-        str(int(entry.made_s)),
-        entry.run or "-",
-        entry.operator,
-    )
-    return _NOT_TAG.sub("_", " ".join(parts))[:MAX_VALUE].rstrip()
-
-
-def _of_tag(target_arn: str, key: str, value: str) -> Entry | None:
-    parts = value.split(" ", 6)
-    revision = key.removeprefix(PREFIX)
-    if len(parts) < 6 or not revision.isdecimal() or parts[1] not in list(Outcome):
-        return None
-    if not parts[2].isdecimal() or not parts[4].isdecimal():
-        return None
-    return Entry(
-        deployment_id=parts[0],
-        target_arn=target_arn,
-        revision=revision,
-        outcome=Outcome(parts[1]),
-        outcome_s=_number(int(parts[2])),
-        replaces=None if parts[3] == "-" else parts[3],
-        made_s=_number(int(parts[4])),
-        run="" if parts[5] == "-" else parts[5],
-        operator=printable(parts[6]) if len(parts) == 7 else "",
-    )
-
-
-def _stale(values: Mapping[str, str]) -> list[str]:
-    """Tags that make room: all but the newest revisions, and the newest good one."""
-    numbered = {int(key.removeprefix(PREFIX)): key for key in values if key.removeprefix(PREFIX).isdecimal()}
-    newest = sorted(numbered, reverse=True)
-    good = next((number for number in newest if f" {Outcome.GOOD} " in values[numbered[number]]), None)
-    return [numbered[number] for number in newest[KEPT_TAGS:] if number != good]
-
-
-def _both(local: Entry | None, tagged: Entry) -> Entry:
-    """The file knows more, the tags are everybody's: the later word on the outcome counts, of two at once the worse."""
-    if local is None:
-        return tagged
-    later = int(tagged.outcome_s) > int(local.outcome_s)
-    worse = int(tagged.outcome_s) == int(local.outcome_s) and tagged.outcome is Outcome.BAD
-    whole = _completed(local, tagged)
-    if tagged.outcome is Outcome.UNKNOWN or not (later or worse):
-        return whole
-    return replace(whole, outcome=tagged.outcome, outcome_s=tagged.outcome_s)
-
-
-def _completed(known: Entry, other: Entry) -> Entry:
-    return replace(
-        known,
-        revision=known.revision or other.revision,
-        replaces=known.replaces or other.replaces,
-        operator=known.operator or other.operator,
-        made_s=known.made_s or other.made_s,
-        run=known.run or other.run,
-    )
-
-
-def _linked(ordered: list[Entry]) -> Iterator[Entry]:
-    """Each with what it replaced, where only the order tells."""
-    before: Entry | None = None
-    for entry in ordered:
-        follows = before is not None and before.number == entry.number - 1
-        yield replace(entry, replaces=before.deployment_id) if entry.replaces is None and before and follows else entry
-        before = entry
 
 
 def _is_absent(error: FleetError) -> bool:

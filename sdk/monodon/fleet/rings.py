@@ -4,80 +4,34 @@ A rollout has no state of its own but what is live, the ledger, and the figures 
 was interrupted, wherever that was, is gone on with by starting it again; nothing is deployed twice.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from monodon.core.metrics import read_reports
-from monodon.core.names import ComponentName
-from monodon.core.semver import Version
 from monodon.errors import FleetError
 from monodon.fleet import evidence as records
 from monodon.fleet.aws import Aws
-from monodon.fleet.deploying import apply, make_plan
-from monodon.fleet.desired import Desired, DesiredComponent, Ring
+from monodon.fleet.deploying import apply
+from monodon.fleet.desired import Desired
+from monodon.fleet.entries import Entry, Outcome
 from monodon.fleet.evidence import Evidence, RingSeen
-from monodon.fleet.following import Created, Ending, Progress, Result, told_ending, watch
-from monodon.fleet.gates import Baseline, Gates, Reports, Standing, Verdict, evaluate, read_gates, standing
+from monodon.fleet.following import Created, Ending, Result, told_ending, watch
+from monodon.fleet.gates import Baseline, Gates, Reports, Standing, Verdict, evaluate, standing
+from monodon.fleet.happening import Event, Rolled
 from monodon.fleet.known import FAILURES, FINAL
-from monodon.fleet.ledger import Entry, Ledger, Outcome
-from monodon.fleet.live import live_id, members_of, target_arn
+from monodon.fleet.ledger import Ledger
+from monodon.fleet.live import live_id, members_of
 from monodon.fleet.observing import Observer, current_reports
 from monodon.fleet.patience import Patience
 from monodon.fleet.planned import Plan
 from monodon.fleet.rollback import Way
+from monodon.fleet.staging import Stage, Staging, short
 
 #: Looks at a ring while it bakes: twenty, and not more often, nor more rarely, than this.
 LOOKS, LEAST_PAUSE_S, MOST_PAUSE_S = 20, 1.0, 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something that happened. ``kind`` is for machines, ``text`` for people.
-
-    Kinds: ``plan``, ``ring``, ``created``, ``progress``, ``baking``, ``verdict``, ``promoted``, ``failed``,
-    ``rollback``, ``evidence``.
-    """
-
-    kind: str
-    text: str = ""
-    ring: str = ""
-    plan: Plan | None = None
-    progress: Progress | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rolled:
-    """How a rollout ended.
-
-    Args:
-        reason: why it was stopped; "" if all rings are good.
-        is_back: every ring that had it was rolled back, and no device failed at that.
-        waiting: devices that have not taken up what they should run by now.
-    """
-
-    reason: str = ""
-    is_back: bool = False
-    evidence: tuple[Path, ...] = ()
-    waiting: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Stage:
-    """A ring, and a plan for each of its targets."""
-
-    ring: Ring
-    gates: Gates
-    plans: tuple[Plan, ...]
-
-    @property
-    def arns(self) -> tuple[str, ...]:
-        return tuple(plan.target_arn for plan in self.plans)
 
 
 class Rollout:
@@ -130,22 +84,27 @@ class Rollout:
             FleetError: it cannot be begun, somebody else deployed meanwhile, or AWS refuses a call for good. What is
                 deployed by then stays, and running it again goes on with it.
         """
-        stages, entries = self._stages()
+        staging = Staging(
+            self._aws, self._desired, self._ledger, patience=self._patience, allow=self._allow, now_s=self._now()
+        )
+        staged = staging.read()
+        stages, entries, self._run = staged.stages, staged.entries, staged.run
         self._evidence.run = self._run
-        if condemned := self._condemned(stages, entries):
+        if condemned := staged.condemned():
             reason = next(iter(condemned.values())).note or "an earlier run failed its gates"
             yield Event(kind="failed", text=f"an earlier run was stopped: {reason}; going on with rolling it back")
             return (yield from self._back(list(condemned), f"an earlier run was stopped: {reason}"))
-        self._refuse_bad(stages, entries)
+        if not self._again:
+            staged.refuse_bad()
         for stage in stages:
             for plan in stage.plans:
                 yield Event(kind="plan", ring=stage.ring.name, text=f"ring {stage.ring.name}", plan=plan)
-        self._refuse_errors(stages)
+        staged.refuse_errors()
         done: list[str] = []
         waiting: list[str] = []
         for number, stage in enumerate(stages):
             name = stage.ring.name
-            if self._is_good(stage, entries):
+            if staged.is_good(stage):
                 done += [arn for arn in stage.arns if entries[arn][-1].run == self._run]
                 yield Event(kind="promoted", ring=name, text=f"ring {name} is good already")
                 continue
@@ -159,97 +118,14 @@ class Rollout:
                 return (yield from self._back(done, reason))
         return Rolled(waiting=tuple(waiting))
 
-    # What is to be done
-
-    def _stages(self) -> tuple[tuple[_Stage, ...], dict[str, tuple[Entry, ...]]]:
-        arns = [(ring, [target_arn(self._aws, name) for name in ring.targets]) for ring in self._desired.rings]
-        flat = [arn for _, some in arns for arn in some]
-        if len(set(flat)) < len(flat):
-            twice = next(arn for arn in flat if flat.count(arn) > 1)
-            raise FleetError(f"{_short(twice)} is in two rings", hint="a target gets one deployment: take one out")
-        entries = {arn: self._ledger.read(arn) for arn in flat}
-        lives = {arn: self._patience.call(partial(live_id, self._aws, arn)) for arn in flat}
-        for arn, live in lives.items():  # the last entry is what is live: who has none has no deployment
-            known = [one for one in entries[arn] if one.deployment_id == live]
-            entries[arn] = (*(one for one in entries[arn] if one not in known), *known) if known else ()
-        versions = self._pinned(flat, entries)
-        pinned = self._exact(versions) if versions else None
-        stages = []
-        for ring, some in arns:
-            plans = []
-            for arn in some:
-                plan = self._plan(pinned or self._desired, arn)
-                pinned = pinned or self._exact(plan.versions)
-                plans.append(plan)
-            stages.append(_Stage(ring=ring, gates=read_gates(ring.gates, _refuse(ring)), plans=tuple(plans)))
-        self._run = _digest(self._desired) + _digest(pinned or self._desired)
-        return tuple(stages), entries
-
-    def _pinned(self, arns: Sequence[str], entries: Mapping[str, tuple[Entry, ...]]) -> dict[str, str]:
-        """The versions that a rollout of this file, which is not over, has begun with: ranges are not read anew."""
-        lasts = [entries[arn][-1] if entries[arn] else None for arn in arns]
-        begun = [one for one in lasts if one is not None and one.run.startswith(_digest(self._desired))]
-        if not begun or (
-            len(begun) == len(arns) and all(one.outcome is Outcome.GOOD and one.run == begun[0].run for one in begun)
-        ):
-            return {}
-        content = self._ledger.content(begun[0])
-        wanted = {str(name) for name in self._desired.components}
-        parts = content.components if content is not None else {}
-        return {name: part.version for name, part in parts.items() if name in wanted}
-
-    def _exact(self, versions: Mapping[str, str]) -> Desired:
-        components: dict[ComponentName, DesiredComponent] = {}
-        for name, one in self._desired.components.items():
-            exact = versions.get(str(name))
-            components[name] = replace(one, version=Version.parse(exact, lax=True)) if exact else one
-        return replace(self._desired, components=components)
-
-    def _plan(self, desired: Desired, arn: str) -> Plan:
-        """The plan of one target. All but the parent itself are its subdeployments, if the file names one."""
-        parent = desired.parent_target
-        if parent and target_arn(self._aws, parent) == arn:
-            parent = None
-        one = replace(desired, target=arn, rings=(), parent_target=parent)
-        return make_plan(self._aws, one, allow=self._allow, patience=self._patience, now_s=self._now())
-
-    def _condemned(self, stages: Sequence[_Stage], entries: Mapping[str, tuple[Entry, ...]]) -> dict[str, Entry]:
-        """Targets that still have what an earlier run found to be bad."""
-        lasts = {arn: entries[arn][-1] for stage in stages for arn in stage.arns if entries[arn]}
-        return {arn: one for arn, one in lasts.items() if one.run == self._run and one.outcome is Outcome.BAD}
-
-    def _refuse_bad(self, stages: Sequence[_Stage], entries: Mapping[str, tuple[Entry, ...]]) -> None:
-        for stage in stages:
-            for arn in stage.arns:
-                bad = [one for one in entries[arn] if one.run == self._run and one.outcome is Outcome.BAD]
-                if bad and not self._again:
-                    raise FleetError(
-                        f"{_short(arn)} had just this before, and it was rolled back: {bad[-1].note or 'it was bad'}",
-                        hint="to try it once more, add --again",
-                    )
-
-    def _refuse_errors(self, stages: Sequence[_Stage]) -> None:
-        for stage in stages:
-            for plan in stage.plans:
-                if plan.errors:
-                    first = plan.errors[0]
-                    where = f"ring {stage.ring.name}, {_short(plan.target_arn)}"
-                    raise FleetError(f"nothing was deployed: {where}: {first.message}", hint=first.hint)
-
-    def _is_good(self, stage: _Stage, entries: Mapping[str, tuple[Entry, ...]]) -> bool:
-        return all(
-            plan.is_empty and bool(last := entries[plan.target_arn]) and last[-1].outcome is Outcome.GOOD
-            for plan in stage.plans
-        )
-
     # One ring
 
     def _ring(
-        self, stage: _Stage, number: int, later: tuple[str, ...], waiting: list[str]
+        self, stage: Stage, number: int, later: tuple[str, ...], waiting: list[str]
     ) -> Generator[Event, None, str]:
         """Deploy, wait, bake; return why it is not healthy, "" if it is."""
         name = stage.ring.name
-        yield Event(kind="ring", ring=name, text=f"ring {name}: {', '.join(_short(arn) for arn in stage.arns)}")
+        yield Event(kind="ring", ring=name, text=f"ring {name}: {', '.join(short(arn) for arn in stage.arns)}")
         seen = RingSeen(name=name, began_s=self._now(), metrics=stage.gates.metrics)
         self._evidence.rings.append(seen)
         before = self._before(stage, number)
@@ -260,13 +136,13 @@ class Rollout:
             self._ledger.record(created, plan.request, replaces=plan.replaces, run=self._run)
             made.append(created)
             self._made.add(created.deployment_id)
-            told = {"deployment_id": created.deployment_id, "target": _short(created.target_arn)}
+            told = {"deployment_id": created.deployment_id, "target": short(created.target_arn)}
             seen.deployments.append({**told, "revision": created.revision})
             live = "" if applied.is_new else ", live already"
             yield Event(
                 kind="created",
                 ring=name,
-                text=f"deployment {created.deployment_id} for {_short(created.target_arn)}{live}",
+                text=f"deployment {created.deployment_id} for {short(created.target_arn)}{live}",
                 details={**told, "revision": created.revision, "is_new": applied.is_new},
             )
         reason, left = yield from self._wait(made, stage.plans, stage.gates)
@@ -283,7 +159,7 @@ class Rollout:
             yield Event(kind="promoted", ring=name, text=f"ring {name} is good")
         return reason
 
-    def _before(self, stage: _Stage, number: int) -> dict[str, Reports]:
+    def _before(self, stage: Stage, number: int) -> dict[str, Reports]:
         """Figures of the ring's devices before the deployment; of an interrupted run, those that it took."""
         path = self._state / f"{self._run}-{number}.json"
         if not any(gate.is_relative for gate in stage.gates.metrics):
@@ -351,7 +227,7 @@ class Rollout:
         told = [f"{thing}: {self._failures.get(thing) or statuses[thing]}" for thing in failed[:3]]
         return "; ".join(told) + (f" and {len(failed) - 3} more" if len(failed) > 3 else "")
 
-    def _observer(self, made: Sequence[Created], stage: _Stage, before: Mapping[str, Reports]) -> Observer:
+    def _observer(self, made: Sequence[Created], stage: Stage, before: Mapping[str, Reports]) -> Observer:
         names = {name for plan in stage.plans for name in plan.request["components"]}
         return Observer(
             self._aws,
@@ -365,7 +241,7 @@ class Rollout:
 
     def _bake(
         self,
-        stage: _Stage,
+        stage: Stage,
         made: Sequence[Created],
         seen: RingSeen,
         before: Mapping[str, Reports],
@@ -423,7 +299,7 @@ class Rollout:
             if live != created.deployment_id:
                 now = live or "nothing"
                 raise FleetError(
-                    f"somebody else deployed to {_short(created.target_arn)} while it baked: {now} is live now",
+                    f"somebody else deployed to {short(created.target_arn)} while it baked: {now} is live now",
                     hint="the rollout was left as it is; plan again, and see what would change now",
                 )
 
@@ -453,22 +329,22 @@ class Rollout:
         way = Way(self._aws, self._ledger, patience=self._patience, now_s=self._now())
         made: list[tuple[Created, dict[str, Any], Plan]] = []
         for arn in reversed(arns):
-            told: dict[str, Any] = {"target": _short(arn)}
+            told: dict[str, Any] = {"target": short(arn)}
             self._evidence.rollbacks.append(told)
             try:
                 entry = self._ours(arn)
                 if entry is None:
                     raise FleetError("somebody else deployed to it meanwhile")
                 found = way.plan_before(arn, entry.replaces)
-                yield Event(kind="plan", text=f"back: {_short(arn)}", plan=found.plan)
+                yield Event(kind="plan", text=f"back: {short(arn)}", plan=found.plan)
                 applied = way.apply(found)
             except FleetError as error:
                 told["problem"] = error.message
-                yield Event(kind="rollback", text=f"{_short(arn)} cannot be rolled back: {error.message}", details=told)
+                yield Event(kind="rollback", text=f"{short(arn)} cannot be rolled back: {error.message}", details=told)
                 continue
             told["to"] = f"revision {found.to.revision}" if found.to else "what it had before the first deployment"
             told["deployment_id"] = applied.created.deployment_id
-            text = f"{_short(arn)} goes back to {told['to']} by deployment {applied.created.deployment_id}"
+            text = f"{short(arn)} goes back to {told['to']} by deployment {applied.created.deployment_id}"
             yield Event(kind="rollback", text=text, details=dict(told))
             made.append((applied.created, told, found.plan))
         for created, told, plan in made:
@@ -502,44 +378,3 @@ class Rollout:
             told[which].append(thing)
         if not problem and not told["failed"] and told["succeeded"]:
             self._ledger.judge(created.target_arn, created.deployment_id, Outcome.GOOD)
-
-
-def deployed_targets(aws: Aws, desired: Desired, ledger: Ledger) -> tuple[str, ...]:
-    """Return the ARNs of the rings' targets that have what a file says: by the ledger, or by the live deployment.
-
-    Raises:
-        FleetError: none has, or AWS refuses a call.
-    """
-    names = dict.fromkeys(target_arn(aws, name) for ring in desired.rings for name in ring.targets)
-    found = tuple(arn for arn in names if _has(aws, desired, ledger, arn))
-    if not found:
-        raise FleetError(
-            "no target of the file's rings has what it says", hint="name the target that shall go back: thinggroup/NAME"
-        )
-    return found
-
-
-def _has(aws: Aws, desired: Desired, ledger: Ledger, arn: str) -> bool:
-    live = live_id(aws, arn)
-    if live is None:
-        return False
-    entry = next((one for one in ledger.read(arn) if one.deployment_id == live), None)
-    if entry is not None and entry.run:
-        return entry.run.startswith(_digest(desired))
-    return make_plan(aws, replace(desired, target=arn, rings=())).is_empty
-
-
-def _refuse(ring: Ring) -> Callable[[tuple[str | int, ...], str, str | None], NoReturn]:
-    def refuse(path: tuple[str | int, ...], what: str, hint: str | None) -> NoReturn:
-        raise FleetError(f"ring {ring.name}: gates.{'.'.join(map(str, path))} {what}", hint=hint)
-
-    return refuse
-
-
-def _digest(desired: Desired) -> str:
-    """Six digits that tell one file from another."""
-    return hashlib.sha256(repr(desired).encode()).hexdigest()[:6]
-
-
-def _short(arn: str) -> str:
-    return arn.split(":", 5)[5]

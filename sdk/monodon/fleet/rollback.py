@@ -13,8 +13,9 @@ from monodon.fleet.configuring import Foretold
 from monodon.fleet.content import Content, content_of
 from monodon.fleet.deploying import Applied, apply
 from monodon.fleet.desired import Desired, DesiredComponent
+from monodon.fleet.entries import Entry, Outcome
 from monodon.fleet.hazards import warning
-from monodon.fleet.ledger import Entry, Ledger, Outcome
+from monodon.fleet.ledger import Ledger
 from monodon.fleet.live import each, live_deployment, published_recipe, read_live, target_arn
 from monodon.fleet.patience import Patience
 from monodon.fleet.planned import Finding, Plan
