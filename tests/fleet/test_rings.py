@@ -16,6 +16,7 @@ from monodon.core.metrics import SHADOW, Report, shadow_update, summarize
 from monodon.errors import FleetError
 from monodon.fleet.deploying import apply, make_plan
 from monodon.fleet.entries import Outcome
+from monodon.fleet.following import Created
 from monodon.fleet.happening import Event, Rolled
 from monodon.fleet.ledger import Ledger
 from monodon.fleet.live import live_deployment, members_of
@@ -168,12 +169,13 @@ class Scene:
 
     def before(self) -> None:
         """Version 1.0.0 everywhere, good, with figures."""
-        for group in self.groups:
-            text = f"target: thinggroup/{group}\ncomponents: {{{NAME}: {{version: 1.0.0, merge: {{fps: 5}}}}}}"
-            plan = make_plan(self.fleet.aws, parse_desired(text, file="f"))
-            created = apply(self.fleet.aws, plan).created
-            self.ledger.record(created, plan.request, replaces=plan.replaces)
-            self.ledger.judge(created.target_arn, created.deployment_id, Outcome.GOOD)
+        for arn in self.arns:
+            part = {"componentVersion": "1.0.0", "configurationUpdate": {"merge": '{"fps":5}'}}
+            request = {"targetArn": arn, "components": {NAME: part}}
+            made = self.fleet.aws.greengrass.create_deployment(**request)
+            created = Created(deployment_id=made["deploymentId"], target_arn=arn, job_id=made["iotJobId"], revision="1")
+            self.ledger.record(created, request, replaces=None)
+            self.ledger.judge(arn, created.deployment_id, Outcome.GOOD)
         self.play()
 
     def versions(self) -> list[str]:
