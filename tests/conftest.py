@@ -22,7 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the journeys: they run one after the other, beside everything else."""
+    """Begin with the journeys: those of one device, and those of fleets, each one after the other, side by side."""
     items.sort(key=lambda item: item.get_closest_marker("journey") is None)
 
 

@@ -15,7 +15,7 @@ from monodon.dev.lab import Lab, Server
 from monodon.errors import FleetError
 from monodon.fleet import Aws
 
-pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("journeys")]
+pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("fleets")]
 PATIENCE_S = 120
 
 

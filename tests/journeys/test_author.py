@@ -16,7 +16,7 @@ from monodon.core.json import Json
 from monodon.device.device import connected
 from monodon.fleet import Change, Created
 
-pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("journeys")]
+pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("fleets")]
 
 NAME = "com.example.Careful"
 #: Notes what befalls it, and is busy until it finds the file ``free``.

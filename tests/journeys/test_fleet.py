@@ -22,7 +22,7 @@ import yaml
 from monodon.dev.lab import Lab
 from monodon.nucleus.journal import JOURNAL_FOLDER, peek
 
-pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("journeys")]
+pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("fleets")]
 PATIENCE_S = 60
 EVERYONE = "everyone"
 #: One for each device that a journey starts; which one it is does not matter.

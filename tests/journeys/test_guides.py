@@ -11,7 +11,7 @@ import pytest
 
 import monodon
 
-pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("journeys")]
+pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("fleets")]
 SDK = Path(monodon.__file__).parents[1]
 DOCS = Path(__file__).parents[2] / "docs"
 CLOUD = "monodon cloud run"

@@ -12,7 +12,7 @@ from monodon.fleet import Created
 from monodon.nucleus.journal import JOURNAL_FOLDER, Journal
 from monodon.nucleus.state import DeviceState
 
-pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("journeys")]
+pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("fleets")]
 
 NAME = ComponentName("com.example.Large")
 RECIPE = f"""\

@@ -19,7 +19,7 @@ from monodon.fleet import Aws
 from monodon.nucleus.journal import JOURNAL_FOLDER, Journal
 from monodon.nucleus.state import DeviceState
 
-pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("journeys")]
+pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("fleets")]
 
 NAME = ComponentName("com.example.Camera")
 PATIENCE_S = 90

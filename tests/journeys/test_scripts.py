@@ -15,7 +15,7 @@ from monodon.publish import Package
 CHECKOUT = Path(__file__).parents[2]
 SCRIPTS = CHECKOUT / "scripts"
 PATIENCE_S = 120
-pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("journeys")]
+pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("fleets")]
 
 FLEET = """
 target: thinggroup/drones

@@ -13,7 +13,7 @@ from monodon.core.semver import Version
 from monodon.dev.lab import Lab, Server
 from monodon.fleet import Aws, Desired, DesiredComponent, deploy, device_status, follow
 
-pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("journeys")]
+pytestmark = [pytest.mark.journey, pytest.mark.xdist_group("fleets")]
 
 NAME = "com.example.Narwhal"
 WORDS = b"the narwhal keeps its word\n" * 1000
