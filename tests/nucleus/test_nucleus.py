@@ -58,7 +58,15 @@ class Driven:
         assert self.process.stdout is not None
         if not self.process.stdout.readline():
             raise AssertionError(self.process.communicate()[1])
-        self.ready = json.loads((root / "ready.json").read_text())
+        self.ready = until(self._is_ready)
+
+    def _is_ready(self) -> dict[str, Any]:
+        """What ``ready.json`` says; nothing while a nucleus that was ready restarts itself for a Bootstrap step."""
+        try:
+            found: dict[str, Any] = json.loads((self.root / "ready.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return found
 
     def deploy(self, recipes: Path, *, remove: tuple[str, ...] = (), **versions: str) -> tuple[str, str | None]:
         """Deploy these components from their recipes; the status and, if it failed, why."""
