@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +22,15 @@ from tests.fleet.embedded import Fleet, embedded_fleet
 from monodon.cli.fleet import command
 from monodon.cli.fleet_drawing import draw, plan_lines, result_lines
 from monodon.errors import FleetError
+from monodon.fleet import apply, read_desired
+from monodon.fleet.entries import Outcome
 from monodon.fleet.following import Change, Ending, Waiting
 from monodon.fleet.following import Result as Followed
+from monodon.fleet.ledger import Ledger
+from monodon.fleet.live import live_deployment
+from monodon.fleet.patience import Patience
 from monodon.fleet.planned import Difference, Finding, Kind, Plan, Severity, Touched
+from monodon.fleet.staging import Staging
 
 CAMERA = "com.example.Camera"
 NUMBERS = itertools.count(1)
@@ -175,6 +182,112 @@ def test_what_may_be_allowed_is_what_planning_allows() -> None:
     assert set(ALLOWABLE) == planning.ALLOWABLE
 
 
+# Rings
+
+
+@pytest.fixture
+def ringed(fleet: Fleet, file: Path, group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file with two rings: a group of its own, and the target; the ledger is in the test's folder."""
+    monkeypatch.chdir(tmp_path)
+    fleet.add(f"canary-of-{group}", f"canary-of-{group}-1")
+    rings = "".join(
+        f"- {{name: {name}, target: thinggroup/{target}}}\n"
+        for name, target in (("canary", f"canary-of-{group}"), ("rest", group))
+    )
+    path = tmp_path / "ringed.yaml"
+    path.write_text(f"{file.read_text()}rings:\n{rings}")
+    return path
+
+
+def test_a_plan_of_rings_shows_each_rings_plan_and_only_reads(
+    fleet: Fleet, group: str, file: Path, ringed: Path, tmp_path: Path
+) -> None:
+    assert monodon(fleet, "deploy", file, "--no-follow").exit_code == 0  # the last ring has it already
+    ledger = sorted((tmp_path / ".monodon").rglob("*"))
+    planned = monodon(fleet, "plan", ringed)
+    assert planned.exit_code == 2
+    heads = [line for line in planned.stdout.splitlines() if not line.startswith(" ")]
+    assert heads[:2] == [
+        f"ring canary: thinggroup/canary-of-{group}",
+        f"thinggroup/canary-of-{group} (no deployment yet): 2 changes",
+    ]
+    assert heads[2] == f"ring rest: thinggroup/{group}"
+    assert heads[3].endswith(": nothing to do")
+    assert "RINGS" not in planned.stdout
+    assert "s3cret" in planned.stdout
+    arn = fleet.aws.group_arn(f"canary-of-{group}")
+    assert fleet.aws.greengrass.list_deployments(targetArn=arn, historyFilter="ALL")["deployments"] == []
+    assert sorted((tmp_path / ".monodon").rglob("*")) == ledger
+    canary = tmp_path / "canary.yaml"
+    canary.write_text(file.read_text().replace(f"thinggroup/{group}", f"thinggroup/canary-of-{group}"))
+    assert monodon(fleet, "deploy", canary, "--no-follow").exit_code == 0
+    assert monodon(fleet, "plan", ringed).exit_code == 0
+
+
+def test_a_plan_of_rings_for_machines(fleet: Fleet, group: str, ringed: Path) -> None:
+    planned = monodon(fleet, "plan", ringed, "--json", "--no-values")
+    (line,) = planned.stdout.splitlines()
+    document = json.loads(line)
+    assert (planned.exit_code, document["kind"]) == (2, "rings")
+    assert [one["name"] for one in document["rings"]] == ["canary", "rest"]
+    assert document["rings"][1]["targets"] == [fleet.aws.group_arn(group)]
+    assert [len(one["plans"][0]["differences"]) for one in document["rings"]] == [2, 2]
+    assert "s3cret" not in line
+
+
+def test_an_error_in_any_rings_plan_is_1_and_a_plan_of_rings_is_not_kept(
+    fleet: Fleet, ringed: Path, tmp_path: Path
+) -> None:
+    kept = monodon(fleet, "plan", ringed, "--out", tmp_path / "kept")
+    assert isinstance(kept.exception, FleetError)
+    assert "leave --out out" in (kept.exception.hint or "")
+    assert not (tmp_path / "kept").exists()
+    ringed.write_text(ringed.read_text().replace("1.0.0", "9.0.0"))
+    planned = monodon(fleet, "plan", ringed)
+    assert (planned.exit_code, planned.stdout.count("error NO_SUCH_VERSION")) == (1, 2)
+    assert planned.exception is None or isinstance(planned.exception, SystemExit)
+
+
+def test_a_plan_of_rings_that_deploy_would_refuse_is_1(fleet: Fleet, ringed: Path) -> None:
+    ledger = Ledger(fleet.aws)
+    staging = Staging(fleet.aws, read_desired(ringed), ledger, patience=Patience(), allow=(), now_s=time.time())
+    staged = staging.read()
+    plan = staged.stages[0].plans[0]
+    created = apply(fleet.aws, plan).created
+    ledger.record(created, plan.request, replaces=None, run=staged.run)
+    ledger.judge(created.target_arn, created.deployment_id, Outcome.BAD, note="too slow")
+    stopped = monodon(fleet, "plan", ringed)
+    assert isinstance(stopped.exception, FleetError)
+    assert "is not rolled back yet: too slow" in stopped.exception.message
+    fleet.aws.greengrass.create_deployment(targetArn=created.target_arn, components={})
+    refused = monodon(fleet, "plan", ringed)
+    assert isinstance(refused.exception, FleetError)
+    assert "had just this before, and it was rolled back: too slow" in refused.exception.message
+    assert monodon(fleet, "plan", ringed, "--again").exit_code == 2
+
+
+def test_a_file_of_rings_rolls_all_its_targets_back_the_last_first(
+    fleet: Fleet, group: str, ringed: Path, tmp_path: Path
+) -> None:
+    groups = [f"canary-of-{group}", group]
+    ledger = Ledger(fleet.aws)
+    for version in ("1.0.0", "1.1.0"):
+        for one in groups:
+            plain = tmp_path / f"{one}-{version}.yaml"
+            plain.write_text(f"target: thinggroup/{one}\ncomponents: {{{CAMERA}: {{version: {version}}}}}\n")
+            assert monodon(fleet, "deploy", plain, "--no-follow").exit_code == 0
+            if version == "1.0.0":
+                ledger.judge(fleet.aws.group_arn(one), latest(fleet, one)["deploymentId"], Outcome.GOOD)
+    rings = "".join(f"- {{name: ring-{one}, target: thinggroup/{one}}}\n" for one in groups)
+    ringed.write_text(f"target: thinggroup/{group}\ncomponents: {{{CAMERA}: {{version: 1.1.0}}}}\nrings:\n{rings}")
+    back = monodon(fleet, "rollback", ringed, "--no-follow")
+    assert back.exit_code == 0, back.exception
+    made = [line.split()[3] for line in back.stdout.splitlines() if line.startswith("deployment ")]
+    assert made == [fleet.aws.group_arn(one) for one in reversed(groups)]
+    lives = [live_deployment(fleet.aws, fleet.aws.group_arn(one)) for one in groups]
+    assert [live["components"][CAMERA]["componentVersion"] for live in lives if live] == ["1.0.0", "1.0.0"]
+
+
 # Ctrl-C
 
 
@@ -287,6 +400,29 @@ def test_ctrl_c_while_following_leaves_the_deployment_running(fleet: Fleet, grou
     assert again.exit_code == 0
     assert f"deployment {made['deploymentId']}" in again.stdout
     assert latest(fleet, group)["revisionId"] == "1"
+
+
+def test_ctrl_c_while_a_ring_bakes_says_how_to_go_on(fleet: Fleet, group: str, ringed: Path) -> None:
+    ringed.write_text(ringed.read_text().replace(f"canary-of-{group}}}", f"canary-of-{group}, bakeSeconds: 600}}"))
+    canary = f"canary-of-{group}"
+    with running(fleet.ready.endpoint, "deploy", ringed) as process:
+        assert process.stdout is not None
+        while "QUEUED" not in (line := process.stdout.readline()):
+            assert line, "it ended"
+        fleet.report_job(f"{canary}-1", latest(fleet, canary)["iotJobId"], "SUCCEEDED")
+        while "bakes for 600 s" not in (line := process.stdout.readline()):
+            assert line, "it ended"
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130
+    told = "interrupted: what is deployed stays; to go on where it was, run it again: monodon fleet deploy"
+    assert f"{told} {ringed}" in error
+    (entry,) = Ledger(fleet.aws).read(fleet.aws.group_arn(canary))
+    assert (entry.deployment_id, entry.outcome) == (latest(fleet, canary)["deploymentId"], Outcome.UNKNOWN)
+    assert entry.run
+    planned = monodon(fleet, "plan", ringed, "--json")
+    plans = [one["plans"][0] for one in json.loads(planned.stdout)["rings"]]
+    assert [len(plan["differences"]) for plan in plans] == [0, 2]  # the rest has not begun
 
 
 # Drawing

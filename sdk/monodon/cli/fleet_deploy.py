@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from monodon.cli.fleet_plan import plan_of, planning_options, show
+from monodon.cli.fleet_plan import allowed, plan_of, planning_options, show
 from monodon.errors import FleetError
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def deploy(
     if (desired := ringed(file)) is not None:
         if no_follow:
             raise click.UsageError("a file with rings is followed: each ring waits for the one before")
-        allowed = (*(code.upper() for code in allow), *(["REMOVES"] if allow_remove else []))
-        options = RingOptions(allowed, again, not no_values, timeout_s, as_json)
+        options = RingOptions(allowed(allow, allow_remove), again, not no_values, timeout_s, as_json)
         deploy_rings(Aws(), desired, file, options)
         return
     aws = Aws()

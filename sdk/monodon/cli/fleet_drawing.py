@@ -45,6 +45,11 @@ def plan_lines(plan: "Plan", *, values: bool = True) -> Iterator[Line]:
         yield from _finding(finding, values)
 
 
+def ring_line(name: str, arns: Iterable[str]) -> Line:
+    """Return the heading of a ring's plans."""
+    return Line(0, _plain(f"ring {name}: {', '.join(arn.rpartition(':')[2] for arn in arns)}"))
+
+
 def change_lines(
     differences: "Sequence[Difference]", versions: Mapping[str, str] | None = None, *, values: bool = True
 ) -> Iterator[Line]:

@@ -51,9 +51,23 @@ def plan(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Show what deploying FILE would change. Only reads. Exit 0: nothing to do, 2: changes, 1: it cannot be."""
+    """Show what deploying FILE would change. Only reads. Exit 0: nothing to do, 2: changes, 1: it cannot be.
+
+    Of a FILE with rings it shows the plan of each ring, in their order.
+    """
+    from monodon.cli.fleet_rings import plan_rings, ringed
     from monodon.fleet import Aws
 
+    if (desired := ringed(file)) is not None:
+        if out is not None:
+            raise FleetError(
+                "a plan of rings cannot be kept: each ring is planned when its rollout begins",
+                hint=f"leave --out out, and deploy the file itself: monodon fleet deploy {file}",
+            )
+        plan_rings(
+            Aws(), desired, allow=allowed(allow, allow_remove), again=again, values=not no_values, as_json=as_json
+        )
+        return
     made = plan_of(Aws(), file, allow_remove=allow_remove, allow=allow, again=again)
     show(made, as_json=as_json, values=not no_values)
     if out is not None:
@@ -84,9 +98,13 @@ def plan_of(aws: "Aws", file: Path, *, allow_remove: bool, allow: tuple[str, ...
     kept = kept_plan(file)
     if kept is not None:
         return kept
-    allowed = (*(code.upper() for code in allow), *(["REMOVES"] if allow_remove else []))
     patience = Patience(network=False, say=lambda text: click.echo(text, err=True))
-    return make_plan(aws, read_desired(file), allow=allowed, again=again, patience=patience)
+    return make_plan(aws, read_desired(file), allow=allowed(allow, allow_remove), again=again, patience=patience)
+
+
+def allowed(allow: tuple[str, ...], allow_remove: bool) -> tuple[str, ...]:
+    """Return the codes of findings that options let pass."""
+    return (*(code.upper() for code in allow), *(["REMOVES"] if allow_remove else []))
 
 
 def kept_plan(file: Path) -> "Plan | None":
@@ -114,10 +132,13 @@ def show(made: "Plan", *, as_json: bool, values: bool) -> None:
     if not as_json:
         draw(plan_lines(made, values=values))
         return
+    click.echo(json.dumps(document_of(made, values=values)))
+
+
+def document_of(made: "Plan", *, values: bool) -> dict[str, Any]:
+    """Return a plan for machines."""
     document: dict[str, Any] = {"kind": "plan", **made.to_json()}
-    if not values:
-        document = _without_values(document)
-    click.echo(json.dumps(document))
+    return document if values else _without_values(document)
 
 
 def _without_values(document: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""``monodon fleet deploy`` of a file with rings, ``rollback`` and ``history``."""
+"""``monodon fleet plan`` and ``deploy`` of a file with rings, ``rollback`` and ``history``."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from monodon.cli.fleet_deploy import EXPIRED, RingOptions, end, follow_it, interruptible, live_line, teller
-from monodon.cli.fleet_plan import kept_plan, show
+from monodon.cli.fleet_plan import document_of, kept_plan, show
 from monodon.errors import FleetError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from monodon.fleet.history import Revision
     from monodon.fleet.ledger import Ledger
     from monodon.fleet.rollback import Rollback, Way
+    from monodon.fleet.staging import Staged
 
 
 def ringed(file: Path) -> "Desired | None":
@@ -36,6 +38,58 @@ def ringed(file: Path) -> "Desired | None":
         return None
     desired = read_desired(file)
     return desired if desired.rings else None
+
+
+def plan_rings(
+    aws: "Aws", desired: "Desired", *, allow: tuple[str, ...], again: bool, values: bool, as_json: bool
+) -> None:
+    """Show what a rollout would change, ring by ring, and exit: 0 nothing, 2 changes, 1 it cannot be.
+
+    Raises:
+        FleetError: a target is in two rings, this was rolled back before, or AWS refuses a call.
+    """
+    from monodon.fleet.ledger import Ledger
+    from monodon.fleet.patience import Patience
+    from monodon.fleet.staging import Staging
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    patience = Patience(network=False, say=say)
+    ledger = Ledger(aws, say=say, patience=patience)
+    staged = Staging(aws, desired, ledger, patience=patience, allow=allow, now_s=time.time()).read()
+    _show_rings(staged, values=values, as_json=as_json)
+    plans = [plan for stage in staged.stages for plan in stage.plans]
+    if condemned := staged.condemned():
+        reason = next(iter(condemned.values())).note or "an earlier run failed its gates"
+        raise FleetError(
+            f"an earlier run was stopped, and is not rolled back yet: {reason}",
+            hint="monodon fleet deploy of this file goes on with rolling it back",
+        )
+    if not again:
+        staged.refuse_bad()
+    errors = any(plan.errors for plan in plans)
+    click.get_current_context().exit(1 if errors else 0 if all(plan.is_empty for plan in plans) else 2)
+
+
+def _show_rings(staged: "Staged", *, values: bool, as_json: bool) -> None:
+    from monodon.cli.fleet_drawing import draw, ring_line
+
+    if as_json:
+        rings = [
+            {
+                "name": stage.ring.name,
+                "targets": list(stage.arns),
+                "plans": [document_of(plan, values=values) for plan in stage.plans],
+            }
+            for stage in staged.stages
+        ]
+        click.echo(json.dumps({"kind": "rings", "rings": rings}))
+        return
+    for stage in staged.stages:
+        draw([ring_line(stage.ring.name, stage.arns)])
+        for plan in stage.plans:
+            show(plan, as_json=False, values=values)
 
 
 def deploy_rings(aws: "Aws", desired: "Desired", file: Path, options: RingOptions) -> None:
