@@ -100,14 +100,19 @@ class Scene:
         self.fleet.aws.greengrass.meta.events.unregister("after-call.greengrassv2.CreateDeployment", unique_id="lives")
         for arn in self.arns:
             for one in self.fleet.aws.greengrass.list_deployments(targetArn=arn)["deployments"]:
-                self.fleet.aws.greengrass.cancel_deployment(deploymentId=one["deploymentId"])
+                if one["deploymentStatus"] == "ACTIVE":  # that of a single thing is over when the thing has it
+                    self.fleet.aws.greengrass.cancel_deployment(deploymentId=one["deploymentId"])
 
     def _answer(self, thing: str, live: Mapping[str, Any]) -> None:
         part = live.get("components", {}).get(NAME)
         version = part["componentVersion"] if part else ""
         fails = self.failing.get(thing) == version
         if self.answered.get(thing) != live["deploymentId"]:
-            self.fleet.report_job(thing, live["iotJobId"], "FAILED" if fails else "SUCCEEDED", cause="x" * fails)
+            status = "FAILED" if fails else "SUCCEEDED"
+            if ":thing/" in live["targetArn"]:
+                self._report_shadow(thing, status)
+            else:
+                self.fleet.report_job(thing, live["iotJobId"], status, cause="x" * fails)
             self.answered[thing] = live["deploymentId"]
         state = self.states.get(version, "RUNNING")
         news = (live["deploymentId"], state, fails, self.latency.get(version))
@@ -128,6 +133,14 @@ class Scene:
             self.fleet.aws.data.update_thing_shadow(
                 thingName=thing, shadowName=SHADOW, payload=shadow_update(NAME, report)
             )
+
+    def _report_shadow(self, thing: str, status: str) -> None:
+        """Say how the deployment of a single thing stands: there is no job."""
+        place = {"thingName": thing, "shadowName": "AWSManagedGreengrassV2Deployment"}
+        shadow = json.loads(self.fleet.aws.data.get_thing_shadow(**place)["payload"].read())
+        arn = json.loads(shadow["state"]["desired"]["fleetConfig"])["configurationArn"]
+        reported = {"fleetConfigurationArnForStatus": arn, "status": status, "statusDetails": {}}
+        self.fleet.aws.data.update_thing_shadow(**place, payload=json.dumps({"state": {"reported": reported}}).encode())
 
     def desired(self, version: str = "2.0.0", gates: str = "", bake: float = 2, rest: str = "") -> Any:
         canary, others = self.groups
@@ -173,7 +186,9 @@ class Scene:
             part = {"componentVersion": "1.0.0", "configurationUpdate": {"merge": '{"fps":5}'}}
             request = {"targetArn": arn, "components": {NAME: part}}
             made = self.fleet.aws.greengrass.create_deployment(**request)
-            created = Created(deployment_id=made["deploymentId"], target_arn=arn, job_id=made["iotJobId"], revision="1")
+            created = Created(
+                deployment_id=made["deploymentId"], target_arn=arn, job_id=made.get("iotJobId"), revision="1"
+            )
             self.ledger.record(created, request, replaces=None)
             self.ledger.judge(arn, created.deployment_id, Outcome.GOOD)
         self.play()
@@ -356,6 +371,40 @@ def test_killed_between_the_call_and_the_ledger_nothing_is_deployed_twice(scene:
     _, rolled = scene.roll(scene.desired())
     assert rolled.is_back
     assert scene.outcomes()[0] == ["good", "bad", "good"]
+
+
+def test_ctrl_c_while_a_ring_bakes_keeps_what_it_knows(scene: Scene) -> None:
+    scene.before()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        for event in scene.rollout(scene.desired(gates=LATENCY)).run():
+            if event.kind == "baking":
+                scene.at_sleep = interrupt
+    assert scene.versions() == ["2.0.0", "1.0.0"]
+    assert scene.outcomes() == [["good", "unknown"], ["good"]]
+    scene.at_sleep = lambda: None
+    events, rolled = scene.roll(scene.desired(gates=LATENCY))
+    assert rolled == Rolled()
+    assert [event.details["is_new"] for event in events if event.kind == "created"] == [False, True]
+    assert scene.outcomes() == [["good", "good"]] * 2
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["good", "bad"])
+def test_rings_of_things(scene: Scene, fails: bool) -> None:
+    things = [f"{group}-a" for group in scene.groups]
+    scene.arns = tuple(scene.fleet.aws.thing_arn(thing) for thing in things)
+    scene.before()
+    if fails:
+        scene.failing = {things[1]: "2.0.0"}
+    rings = "".join(f"- {{name: {thing}, target: thing/{thing}, bakeSeconds: 2}}\n" for thing in things)
+    text = f"target: thing/{things[1]}\ncomponents: {{{NAME}: {{version: 2.0.0}}}}\nrings:\n{rings}"
+    _, rolled = scene.roll(parse_desired(text, file="f"))
+    assert (bool(rolled.reason), rolled.is_back) == (fails, fails)
+    assert scene.versions() == ["1.0.0" if fails else "2.0.0"] * 2
+    assert scene.outcomes() == [["good", "bad", "good"] if fails else ["good", "good"]] * 2
 
 
 def test_a_range_means_the_same_in_every_ring(scene: Scene, fleet: Fleet) -> None:
