@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from botocore.config import Config
+from tests.health import health_message
 from tests.sessions import REGION, session
 
 from monodon.cloud.broker.identity import Identity
@@ -151,20 +152,7 @@ class RunningCloud:
         self._say(thing, topic, json.dumps(body).encode())
 
     def report_health(self, thing: str, **members: Any) -> None:
-        message = {
-            "ggcVersion": "2.18.0",
-            "platform": "linux",
-            "architecture": "amd64",
-            "thing": thing,
-            "overallDeviceStatus": "HEALTHY",
-            "sequenceNumber": 1,
-            "timestamp": 1,
-            "messageType": "COMPLETE",
-            "trigger": "NUCLEUS_LAUNCH",
-            "components": [],
-            **members,
-        }
-        self.report_raw_health(thing, json.dumps(message).encode())
+        self.report_raw_health(thing, json.dumps(health_message(thing, **members)).encode())
 
     def report_raw_health(self, thing: str, payload: bytes) -> None:
         self._say(thing, f"$aws/things/{thing}/greengrassv2/health/json", payload)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.health import health_message
+
 from monodon.cloud.broker.identity import Identity
 from monodon.cloud.cloud import Cloud, Ready
 from monodon.fleet.aws import Aws
@@ -68,20 +70,7 @@ class Fleet:
         self._say(thing, f"$aws/things/{thing}/jobs/{job_id}/namespace-aws-gg-deployment/update", json.dumps(body))
 
     def report_health(self, thing: str, **members: Any) -> None:
-        message = {
-            "ggcVersion": "2.18.0",
-            "platform": "linux",
-            "architecture": "amd64",
-            "thing": thing,
-            "overallDeviceStatus": "HEALTHY",
-            "sequenceNumber": 1,
-            "timestamp": 1,
-            "messageType": "COMPLETE",
-            "trigger": "NUCLEUS_LAUNCH",
-            "components": [],
-            **members,
-        }
-        self._say(thing, f"$aws/things/{thing}/greengrassv2/health/json", json.dumps(message))
+        self._say(thing, f"$aws/things/{thing}/greengrassv2/health/json", json.dumps(health_message(thing, **members)))
 
     def _say(self, thing: str, topic: str, payload: str) -> None:
         identity = Identity(certificate_id="0" * 64, thing_names=(thing,), client_id=thing)
